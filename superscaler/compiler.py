@@ -1,0 +1,134 @@
+"""The driver: graph, plan and cluster to a program, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from superscaler.cluster import Cluster
+from superscaler.emit.assemble import assemble
+from superscaler.emit.files import fingerprint, write_files
+from superscaler.errors import PlanError
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+from superscaler.materialize.dependencies import materialize
+from superscaler.materialize.program import Program
+from superscaler.plan import Plan
+from superscaler.schedule.build import build_schedule
+from superscaler.schedule.orders import sequences
+from superscaler.trace.axes import infer_axes
+from superscaler.transform.partial import propagate_partial
+from superscaler.transform.partition import Partition
+from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
+from superscaler.transform.recompute import recompute
+from superscaler.transform.select import select
+from superscaler.transform.spmd import apply_plan
+
+
+@dataclass(frozen=True)
+class CompiledProgram:
+    """A compiled training step: `files` are its Python files and manifest by name."""
+
+    program: Program
+    plan: Plan | None
+    files: dict[str, str] = field(repr=False)
+
+    @property
+    def world_size(self) -> int:
+        return self.program.partition.num_devices
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how the plan was honoured."""
+        return self.program.notes
+
+    @property
+    def num_programs(self) -> int:
+        """Distinct programs: ranks with equal code share one."""
+        return sum(1 for name in self.files if name.startswith("program_"))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the program's files into `folder`, replacing an earlier program there."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        for old in [*path.glob("program_*.py"), *path.glob("rank_*.py")]:
+            old.unlink()
+        for name, text in self.files.items():
+            (path / name).write_text(text)
+        return path
+
+
+def compile(
+    graph: Graph,
+    plan: Plan | Partition | str,
+    cluster: Cluster | None = None,
+    *,
+    axes: Axes | None = None,
+    header: dict[str, Any] | None = None,
+) -> CompiledProgram:
+    """Compile a traced step under a plan (or a partition made with the primitives).
+
+    Raises PlanError, TransformError, ScheduleError or MaterializeError when the plan cannot be
+    honoured; nothing is changed silently.
+    """
+    if isinstance(plan, str):
+        from superscaler.policies import parse_plan
+
+        plan = parse_plan(plan)
+    partition = plan if isinstance(plan, Partition) else partition_of(graph, plan, axes or infer_axes(graph))
+    cluster = cluster or Cluster(partition.num_devices)
+    check_devices(partition, cluster)
+    partition = propagate_partial(partition)
+    tasks, timed = build_schedule(partition)
+    program = materialize(partition, tasks, timed, cluster)
+    listing = assemble(program)
+    text = plan.to_yaml() if isinstance(plan, Plan) else ""
+    head = {"plan": text, **(header or {})}
+    files = write_files(program, listing, head)
+    files["manifest.json"] = _with_fingerprint(files)
+    if text:
+        files["plan.yaml"] = text
+    return CompiledProgram(program, plan if isinstance(plan, Plan) else None, files)
+
+
+def _with_fingerprint(files: dict[str, str]) -> str:
+    digest = fingerprint(*(files[name] for name in sorted(files)))
+    return files["manifest.json"].replace("{\n", f'{{\n "fingerprint": "{digest}",\n', 1)
+
+
+def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
+    """The partition that a plan describes."""
+    if plan.recompute:
+        graph, axes = recompute(graph, axes, plan.recompute)
+    partition = apply_plan(graph, axes, plan)
+    for entry in plan.assign:
+        partition = _assigned(partition, entry)
+    return replace(partition, sequences=sequences(plan.order, len(plan.stages), plan.microbatches))
+
+
+def _assigned(partition: Partition, entry: Any) -> Partition:
+    """One `assign` entry of a plan: the primitives on a selection, from scratch."""
+    ops = select(partition.graph, *entry.operators, phase=entry.phase)
+    fresh = start(partition.graph, partition.axes)
+    for axis, parts in entry.splits:
+        algorithm = Replicate(parts) if axis == "replicate" else Split(axis, parts, uneven=entry.uneven)
+        fresh = op_trans(fresh, ops, algorithm)
+    fresh = op_assign(fresh, ops, np.asarray(entry.devices))
+    placed = list(partition.placed)
+    for op in ops:
+        placed[op] = fresh.placed[op]
+    return partition.with_placed(tuple(placed))
+
+
+def check_devices(partition: Partition, cluster: Cluster) -> None:
+    """Raises PlanError when the plan names a device that the cluster lacks."""
+    for op, placed in zip(partition.graph.operators, partition.placed):
+        highest = int(placed.grid.devices.max())
+        if highest >= cluster.num_devices:
+            raise PlanError(
+                f"{op.name}: device {highest} is out of range; the cluster has devices 0 to "
+                f"{cluster.num_devices - 1}; use fewer devices or a larger cluster"
+            )

@@ -1,0 +1,35 @@
+"""Constants: what differs between ranks that run the same code, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from superscaler.emit.literals import Constant
+
+Time = tuple[int, ...]
+Value = Callable[[int, Time], Any]  # (rank, time index of the running task) -> value
+
+
+@dataclass
+class Constants:
+    """The constants of a program, by a key that says what they are."""
+
+    by_key: dict[Any, str] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def get(self, prefix: str, key: Any, value: Value) -> Constant:
+        """The constant for `key`, made on first use; `prefix` starts its name."""
+        if key not in self.by_key:
+            number = sum(1 for name in self.values if name.startswith(prefix) and name[len(prefix) :].isdigit())
+            name = f"{prefix}{number}"
+            self.by_key[key] = name
+            self.values[name] = value
+        return Constant(self.by_key[key])
+
+    def of_rank(self, name: str, rank: int, times: list[Time]) -> Any:
+        """The constant's value on a rank: one value, or a dict by time index where they differ."""
+        values = {t: self.values[name](rank, t) for t in times}
+        first = next(iter(values.values()))
+        return first if all(v == first for v in values.values()) else values

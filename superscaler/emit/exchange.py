@@ -1,0 +1,32 @@
+"""The constant that tells a rank its part in a point-to-point conversion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superscaler.emit.constants import Constants, Time
+from superscaler.emit.literals import Constant
+from superscaler.materialize.general import Exchange, exchanges
+from superscaler.materialize.program import BOUNDARY, Conversion, Program
+
+
+def exchange_constant(program: Program, constants: Constants, conversion: Conversion) -> Constant:
+    """The exchange of `conversion` for each rank, by the running task's time index."""
+    inside = conversion.scope != BOUNDARY
+    plans: dict[Time, dict[int, Exchange]] = {}
+
+    def value(rank: int, time: Time) -> Any:
+        key = conversion.route.key_of(time) if inside else time
+        if key not in plans:
+            plans[key] = exchanges(conversion.route, key)
+        mine = plans[key].get(rank, Exchange())
+        return _untimed(mine).spec() if inside else mine.spec()
+
+    return constants.get("exchange", ("exchange", conversion.id), value)
+
+
+def _untimed(exchange: Exchange) -> Exchange:
+    """Inside a task there is one source part, the task's own."""
+    local = [((), a, b, add) for _, a, b, add in exchange.local]
+    send = [((), a, rank) for _, a, rank in exchange.send]
+    return Exchange(local, send, exchange.recv, {(): s for s in exchange.slots.values()}, exchange.out)

@@ -1,0 +1,202 @@
+"""Files: the program's Python files and manifest, as text by file name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from itertools import product
+from pprint import pformat
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+
+from superscaler.emit.assemble import Entry, Listing
+from superscaler.emit.constants import Time
+from superscaler.emit.local import PartIndex
+from superscaler.graph.tensor import PTensor, TensorKind
+from superscaler.materialize.program import Own, Program, ValueRef
+
+FORMAT = 1
+_CONSTANT = re.compile(r'"((?:group|place|start|index|box|exchange|to|from)\d+)"')
+
+
+def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> dict[str, str]:
+    """File name -> text of the whole program; `header` goes into the manifest."""
+    classes: dict[tuple[Entry, ...], list[int]] = {}
+    for rank, schedule in sorted(listing.schedules.items()):
+        classes.setdefault(tuple(schedule), []).append(rank)
+    used = {name: sorted(set(_CONSTANT.findall(f.text(name)))) for name, f in listing.functions.items()}
+    files: dict[str, str] = {}
+    for number, (schedule, ranks) in enumerate(classes.items()):
+        files[f"program_{number}.py"] = _program_text(listing, schedule, ranks, number, len(classes))
+        times = _constant_times(schedule, used)
+        for rank in ranks:
+            files[f"rank_{rank}.py"] = _rank_text(program, listing, rank, number, times)
+    files["manifest.json"] = json.dumps(_manifest(program, header), indent=1, sort_keys=True) + "\n"
+    return files
+
+
+def _ranks_text(ranks: list[int]) -> str:
+    if len(ranks) > 8:
+        return f"{ranks[0]} ... {ranks[-1]} ({len(ranks)} ranks)"
+    return ", ".join(str(r) for r in ranks)
+
+
+def _program_text(
+    listing: Listing, schedule: tuple[Entry, ...], ranks: list[int], number: int, count: int
+) -> str:
+    names = list(dict.fromkeys(name for name, _ in schedule))
+    functions = "\n\n".join(listing.functions[name].text(name) for name in names)
+    tasks = "\n".join(listing.functions[name].task_text(name) for name in names)
+    calls = "\n".join(f'    ("{name}", {time}),' for name, time in schedule)
+    return (
+        f'"""Program {number + 1} of {count}: ranks {_ranks_text(ranks)}. Written by superscaler compile."""\n\n'
+        "import torch\n\nfrom superscaler.runtime import Task\n\n"
+        "aten = torch.ops.aten\nss = torch.ops.superscaler\n\n\n"
+        f"{functions}\n\nTASKS = {{\n{tasks}\n}}\n\nSCHEDULE = [\n{calls}\n]\n"
+    )
+
+
+def _constant_times(schedule: tuple[Entry, ...], used: dict[str, list[str]]) -> dict[str, list[Time]]:
+    """Constant -> the time indices at which this schedule needs it."""
+    times: dict[str, dict[Time, None]] = {}
+    for name, time in schedule:
+        for constant in used[name]:
+            times.setdefault(constant, {})[time] = None
+    return {name: list(ts) for name, ts in sorted(times.items())}
+
+
+def _rank_text(
+    program: Program, listing: Listing, rank: int, number: int, times: dict[str, list[Time]]
+) -> str:
+    constants = {name: listing.emission.constants.of_rank(name, rank, ts) for name, ts in times.items()}
+    tables: dict[str, list[dict[str, Any]]] = {"PARAMETERS": [], "BUFFERS": [], "INPUTS": []}
+    for own in program.owned:
+        tensor = program.partition.graph.tensors[own.tensor]
+        if tensor.kind is TensorKind.STATE:
+            continue  # the real optimizer keeps its own state
+        table = {TensorKind.INPUT: "INPUTS", TensorKind.BUFFER: "BUFFERS"}.get(tensor.kind, "PARAMETERS")
+        tables[table] += _own_entries(program, listing, own, tensor, rank)
+    parts = [f'"""Rank {rank}\'s constants for program_{number}.py."""\n', f'PROGRAM = "program_{number}"\nRANK = {rank}']
+    parts.append(f"CONSTANTS = {pformat(constants, width=100, sort_dicts=True)}")
+    parts += [f"{name} = {_table(entries)}" for name, entries in tables.items()]
+    parts.append(f"RESULTS = {_results(program, rank)!r}")
+    parts.append(f"NEW_BUFFERS = {_new_buffers(program, rank)!r}")
+    return "\n".join(parts) + "\n"
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    if not entries:
+        return "[]"
+    return "[\n" + "".join(f"    {entry!r},\n" for entry in entries) + "]"
+
+
+def _own_entries(
+    program: Program, listing: Listing, own: Own, tensor: PTensor, rank: int
+) -> list[dict[str, Any]]:
+    """This rank's parts of one owned tensor."""
+    layout, axes = own.layout, program.partition.axes
+    grid = layout.grid
+    if rank not in _members(listing, grid):
+        return []
+    index = listing.emission.parts.setdefault(grid.key, PartIndex(grid, {}))
+    found = []
+    for key in product(*(range(grid.time_shape[k]) for k in own.keys)):
+        time = [0] * len(grid.time_dims)
+        for k, i in zip(own.keys, key):
+            time[k] = i
+        if rank not in grid.at(tuple(time)):
+            continue
+        box = layout.box(index(rank, tuple(time)))
+        name: Any = tensor.name
+        if tensor.kind is TensorKind.INPUT:
+            name = program.partition.graph.batch.index(tensor.id)
+        entry = {
+            "key": (own.name, tuple(key)),
+            "name": name,
+            "slots": axes.dims_of(tensor.id, layout.sizes),
+            "box": axes.dims_of(tensor.id, box),  # type: ignore[arg-type]
+        }
+        if own.trained:
+            entry["trained"] = True
+        found.append(entry)
+    return found
+
+
+def _members(listing: Listing, grid: Any) -> set[int]:
+    known = listing.emission.members
+    if grid.key not in known:
+        known[grid.key] = set(grid.devices.ravel().tolist())
+    return known[grid.key]
+
+
+def _reference_key(value: ValueRef) -> tuple[str, Time]:
+    """The key of a value that is read at the end of the step."""
+    return value.name, tuple(t[0] if isinstance(t, tuple) else 0 for t in value.time)
+
+
+def _results(program: Program, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for result in program.results:
+        if result.owner != rank:
+            continue
+        if result.name.startswith("metrics."):
+            found.setdefault("metrics", {})[result.name[8:]] = _reference_key(result.value)
+        else:
+            found[result.name] = _reference_key(result.value)
+    return found
+
+
+def _new_buffers(program: Program, rank: int) -> list[Any]:
+    by_name = {own.name: own for own in program.owned}
+    return [
+        (_reference_key(value), (name, ()))
+        for _, value, name in program.new_buffers
+        if rank in by_name[name].layout.grid.devices
+    ]
+
+
+def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
+    graph = program.partition.graph
+    trained = {u.param for u in graph.updates}
+    aliases: dict[str, list[str]] = {}
+    for alias, name in sorted(graph.aliases.items()):
+        aliases.setdefault(name, []).append(alias)
+
+    def entry(t: PTensor) -> dict[str, Any]:
+        return {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch."), "aliases": aliases.get(t.name, [])}
+
+    owners = {r.name: r.owner for r in program.results}
+    return {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "world_size": program.partition.num_devices,
+        "parameters": {t.name: {**entry(t), "trained": t.id in trained} for t in graph.of_kind(TensorKind.PARAM)},
+        "buffers": {t.name: entry(t) for t in graph.of_kind(TensorKind.BUFFER)},
+        "batch": {
+            "spec": pytree.treespec_dumps(graph.batch_spec),
+            "leaves": [_leaf(graph.tensors[t]) if t >= 0 else {"used": False} for t in graph.batch],
+        },
+        "results": {
+            "loss": owners["loss"],
+            "metrics": {n[8:]: o for n, o in owners.items() if n.startswith("metrics.")},
+            "grad_norm": owners.get("grad_norm"),
+        },
+        **header,
+    }
+
+
+def _leaf(tensor: PTensor) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "used": True,
+    }
+
+
+def fingerprint(*texts: str) -> str:
+    """A short digest of texts."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

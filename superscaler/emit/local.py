@@ -1,0 +1,126 @@
+"""The local view of one operator's part: shapes, sizes and offsets (`ops.Local`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from superscaler.emit.constants import Constants, Time
+from superscaler.graph.axis import OperatorAxes
+from superscaler.transform.layout import Layout, interval
+from superscaler.transform.partition import Grid, Placed
+
+
+def part_of(grid: Grid, rank: int, time: Time) -> tuple[int, ...]:
+    """The index of the part that `rank` runs at `time`."""
+    found = np.argwhere(grid.at(time) == rank)
+    assert len(found) == 1, f"rank {rank} has {len(found)} parts at {time}"
+    part = [0] * len(grid.shape)
+    for d, i in zip(grid.time_dims, time):
+        part[d] = i
+    for d, i in zip(grid.space_dims, found[0].tolist()):
+        part[d] = i
+    return tuple(part)
+
+
+@dataclass
+class PartIndex:
+    """`part_of` for one grid, remembered."""
+
+    grid: Grid
+    known: dict[tuple[int, Time], tuple[int, ...]]
+
+    def __call__(self, rank: int, time: Time) -> tuple[int, ...]:
+        if (rank, time) not in self.known:
+            space = [self.grid.shape[d] for d in self.grid.space_dims]
+            for flat, device in enumerate(self.grid.at(time).ravel().tolist()):
+                part = [0] * len(self.grid.shape)
+                for d, i in zip(self.grid.time_dims, time):
+                    part[d] = i
+                for d, i in zip(self.grid.space_dims, np.unravel_index(flat, space) if space else ()):
+                    part[d] = int(i)
+                self.known[device, time] = tuple(part)
+        return self.known[rank, time]
+
+
+@dataclass
+class LocalView:
+    """One part of an operator: `part` fixes the sizes; what differs by rank becomes a constant."""
+
+    axes: OperatorAxes
+    placed: Placed
+    part: tuple[int, ...]
+    inputs: tuple[Layout, ...]
+    outputs: tuple[Layout, ...]
+    input_factors: tuple[tuple[int, ...], ...]
+    output_factors: tuple[tuple[int, ...], ...]
+    constants: Constants
+    index_of: PartIndex
+
+    def input_shape(self, i: int) -> tuple[int, ...]:
+        return local_shape(self.inputs[i], self.part, self.input_factors[i])
+
+    def output_shape(self, k: int) -> tuple[int, ...]:
+        return local_shape(self.outputs[k], self.part, self.output_factors[k])
+
+    def _bounds(self, leaf: int, part: tuple[int, ...]) -> tuple[int, int]:
+        bounds = (0, self.axes.iters[leaf].size)
+        for role, i, n in zip(self.placed.roles, part, self.placed.grid.shape):
+            if role == leaf:
+                bounds = interval(*bounds, i, n)
+        return bounds
+
+    def size(self, axis: str) -> int:
+        total = 1
+        for leaf in self.axes.leaves.get(axis, ()):
+            start, stop = self._bounds(leaf, self.part)
+            total *= stop - start
+        return total
+
+    def is_split(self, axis: str) -> bool:
+        return any(leaf in self.placed.roles for leaf in self.axes.leaves.get(axis, ()))
+
+    def start(self, axis: str) -> Any:
+        leaves = self.axes.leaves.get(axis, ())
+        if not leaves or leaves[0] not in self.placed.roles:
+            return 0
+        minor = prod(self.axes.iters[leaf].size for leaf in leaves[1:])
+        dims = tuple((d, n) for d, n in enumerate(self.placed.grid.shape) if self.placed.roles[d] == leaves[0])
+        key = ("start", self.placed.grid.key, dims, self.axes.iters[leaves[0]].size, minor)
+        return self.constants.get(
+            "start", key, lambda rank, t: self._bounds(leaves[0], self.index_of(rank, t))[0] * minor
+        )
+
+    def index(self, k: int) -> Any:
+        layout, factors = self.outputs[k], self.output_factors[k]
+        if not any(r >= 0 for r in layout.roles):
+            return []
+        key = ("index", layout.key, factors)
+        return self.constants.get("index", key, lambda rank, t: index_list(layout, self.index_of(rank, t), factors))
+
+
+def local_shape(layout: Layout, part: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
+    """The part's shape: the products of its local slot sizes, dim by dim."""
+    sizes = layout.local_sizes(part)
+    shape, at = [], 0
+    for count in factors:
+        shape.append(prod(sizes[at : at + count]))
+        at += count
+    return tuple(shape)
+
+
+def index_list(layout: Layout, part: tuple[int, ...], factors: tuple[int, ...]) -> list[int]:
+    """Which elements of the global tensor the part holds, as random operators number them:
+    per dim its number of factors, then global size, start and local size of each."""
+    box = layout.box(part)
+    found, at = [], 0
+    for count in factors:
+        found.append(count)
+        for slot in range(at, at + count):
+            start, stop = box[slot]
+            found += [layout.sizes[slot], start, stop - start]
+        at += count
+    return found

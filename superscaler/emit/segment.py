@@ -1,0 +1,263 @@
+"""The text of a segment: its operators on one part, with the conversions inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from superscaler.emit.constants import Constants, Time
+from superscaler.emit.exchange import exchange_constant
+from superscaler.emit.function import Function, spec
+from superscaler.emit.literals import call_text
+from superscaler.emit.local import LocalView, PartIndex, local_shape
+from superscaler.emit.steps import emit_steps
+from superscaler.graph.operator import Operator, Phase
+from superscaler.materialize.dependencies import value_name
+from superscaler.materialize.program import Conversion, Program, Read, ValueRef
+from superscaler.ops import Call
+from superscaler.schedule.segments import Segment
+from superscaler.transform.layout import Layout, input_layout, output_layout
+
+
+@dataclass
+class Emission:
+    """What the emission of one program shares: constants, part indices, who reads what."""
+
+    program: Program
+    constants: Constants = field(default_factory=Constants)
+    parts: dict[object, PartIndex] = field(default_factory=dict)
+    read_outside: set[str] = field(default_factory=set)  # values read outside the segment that makes them
+    inline: dict[int, list[Conversion]] = field(default_factory=dict)  # operator -> at-producer conversions
+    members: dict[object, set[int]] = field(default_factory=dict)  # grid -> its ranks
+
+    def part_index(self, segment: Segment) -> PartIndex:
+        return self.parts.setdefault(segment.grid.key, PartIndex(segment.grid, {}))
+
+    def factors(self, tensor: int) -> tuple[int, ...]:
+        return self.program.partition.axes.factors[tensor]
+
+    def name(self, tensor: int) -> str:
+        return value_name(self.program.partition, tensor)
+
+
+def is_even(program: Program, segment: Segment) -> bool:
+    """Whether all parts of the segment have equal sizes, so that one text serves them all."""
+    partition = program.partition
+    for op in segment.operators:
+        placed, iters = partition.placed[op], partition.axes_of(op).iters
+        left = [it.size for it in iters]
+        for role, count in zip(placed.roles, placed.grid.shape):
+            if role >= 0:
+                if left[role] % count:
+                    return False
+                left[role] //= count
+    return True
+
+
+def segment_function(emission: Emission, segment: Segment, part: tuple[int, ...]) -> Function:
+    """The function that runs `segment` on a part of `part`'s sizes."""
+    writer = _Writer(emission, segment, part)
+    for op in segment.operators:
+        writer.operator(op)
+    writer.finish()
+    return writer.function
+
+
+@dataclass
+class _Writer:
+    emission: Emission
+    segment: Segment
+    part: tuple[int, ...]
+    function: Function = field(default_factory=lambda: Function(""))
+    local: dict[str, str] = field(default_factory=dict)  # value made here -> variable
+    pending: set[str] = field(default_factory=set)
+    cuts: dict[object, str] = field(default_factory=dict)
+    updates: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.program = self.emission.program
+        self.graph = self.program.partition.graph
+        self.axes = self.program.partition.axes
+
+    # reading
+
+    def variable(self, value: ValueRef) -> str:
+        """The variable that holds a value: made here, or a parameter of the function."""
+        if value.name in self.local:
+            found = self.local[value.name]
+            if found in self.pending:
+                self.function.add(f"{found} = ctx.wait({found})", (found,), (found,))
+                self.pending.discard(found)
+            return found
+        return self.function.read(value.name, spec(value.name, value.time))
+
+    def read(self, op: int, i: int) -> str:
+        """The variable that holds an operator's input, converted and cut as it reads it."""
+        read = self.program.reads[op, i]
+        if read.conversion >= 0:
+            conversion = self.program.conversions[read.conversion]
+            if conversion.scope == self.segment.id and conversion.name not in self.local:
+                self.convert(conversion, op)
+        found = self.variable(read.value)
+        return self.cut(found, op, i, read) if read.cut else found
+
+    def cut(self, variable: str, op: int, i: int, read: Read) -> str:
+        """This part's box out of a value that the parts in time share."""
+        partition = self.program.partition
+        layout = input_layout(partition, op, i)
+        tensor = self.graph.operators[op].inputs[i]
+        key = (read.value, layout.key)
+        if key in self.cuts:
+            return self.cuts[key]
+        roles = tuple(-1 if r in read.cut else r for r in layout.roles)
+        held = Layout(layout.grid, roles, layout.sizes)
+        index = self.emission.part_index(self.segment)
+
+        def box(rank: int, time: Time) -> tuple[tuple[int, int], ...]:
+            part = index(rank, time)
+            mine, base = layout.box(part), held.box(part)
+            return tuple((a - c, b - c) for (a, b), (c, _) in zip(mine, base))
+
+        constant = self.emission.constants.get("box", ("cut", layout.key, held.roles), box)
+        name = f"{variable}_part" + (str(len(self.cuts)) if self.cuts else "")
+        shape = local_shape(layout, self.part, self.emission.factors(tensor))
+        sizes = held.local_sizes(self.part)
+        text = f'{name} = ctx.take({variable}, {sizes}, "{constant.name}", {shape})'
+        self.function.add(text, (name,), (variable,))
+        self.cuts[key] = name
+        return name
+
+    # conversions inside
+
+    def convert(self, conversion: Conversion, reader: int) -> None:
+        tensor = conversion.tensor
+        route, factors = conversion.route, self.emission.factors(tensor)
+        made = tensor in self.graph.producer and self.emission.program.tasks.home[
+            self.graph.producer[tensor][0]
+        ] == self.segment.id
+        if made:
+            source = self.variable(ValueRef(conversion.source_name, ()))
+        else:
+            times = tuple((0,) if s < 0 else s for s in route.match.sources)
+            source = self.variable(ValueRef(conversion.source_name, times))
+        comment = self.comment(conversion)
+        if route.is_general:
+            constant = exchange_constant(self.program, self.emission.constants, conversion)
+            shape = local_shape(route.target, self.part, factors)
+            dtype = self.graph.tensors[tensor].dtype
+            text = f'{conversion.name} = ctx.exchange({{(): {source}}}, "{constant.name}", {shape}, {dtype})'
+            self.function.add(text, (conversion.name,), (source,), comment)
+        else:
+            assert route.paths is not None
+            steps = next(iter(route.paths.values())).steps
+            emit_steps(
+                self.function, conversion.name, source, route, steps, factors, self.emission.constants, comment
+            )
+        self.local[conversion.name] = conversion.name
+        self.pending.add(conversion.name)
+
+    def comment(self, conversion: Conversion) -> str:
+        return conversion_comment(self.program, conversion)
+
+    # operators
+
+    def operator(self, op_id: int) -> None:
+        op = self.graph.operators[op_id]
+        if op.phase is Phase.UPDATE:
+            return self.update(op)
+        names = [self.read(op_id, i) for i in range(len(op.inputs))]
+        call = self.local_call(op)
+        outputs = [self.emission.name(t) if t >= 0 else "_" for t in op.outputs]
+        text = call_text(call.target, call.args, call.kwargs, lambda ref: names[ref.position])
+        left = ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
+        self.function.add(f"{left} = {text}", tuple(outputs), tuple(names), operator_comment(op))
+        for t, name in zip(op.outputs, outputs):
+            if t >= 0:
+                self.local[name] = name
+        for conversion in self.emission.inline.get(op_id, ()):
+            if conversion.name not in self.local:
+                self.convert(conversion, -1)
+
+    def local_call(self, op: Operator) -> Call:
+        axes, placed = self.axes.operators[op.id], self.program.partition.placed[op.id]
+        call = Call(op.target, op.args, op.kwargs)
+        if axes.rule.local is None or not any(r >= 0 for r in placed.roles):
+            return call
+        return axes.rule.local(call, self.view(op))
+
+    def view(self, op: Operator) -> LocalView:
+        partition = self.program.partition
+        return LocalView(
+            self.axes.operators[op.id],
+            partition.placed[op.id],
+            self.part,
+            tuple(input_layout(partition, op.id, i) for i in range(len(op.inputs))),
+            tuple(output_layout(partition, op.id, k) for k in range(len(op.outputs))),
+            tuple(self.emission.factors(t) for t in op.inputs),
+            tuple(self.emission.factors(t) for t in op.outputs),
+            self.emission.constants,
+            self.emission.part_index(self.segment),
+        )
+
+    def update(self, op: Operator) -> None:
+        """The real optimizer steps all parameters of the segment in one call, at its end."""
+        param = self.program.reads[op.id, 0].value
+        self.updates.append((param.name, self.read(op.id, 1)))
+
+    # the end
+
+    def finish(self) -> None:
+        if self.updates:
+            entries = ", ".join(f"{self._update_key(name)}: {grad}" for name, grad in self.updates)
+            self.function.add(f"ctx.optimizer_step({{{entries}}})", (), tuple(g for _, g in self.updates))
+        positions = tuple(range(len(self.segment.time_shape)))
+        for name, variable in self.local.items():
+            if name in self.emission.read_outside:
+                self.function.writes.append((variable, spec(name, positions)))
+        for op in self.segment.operators:
+            for tensor in self.graph.operators[op].outputs:
+                for total, kept in self.program.accumulated.get(tensor, ()):
+                    self.function.writes.append((self.emission.name(tensor), spec(total, kept) + "+"))
+
+    def _update_key(self, name: str) -> str:
+        return f'"{name}"' if not self.segment.time_shape else f'("{name}", ctx.time)'
+
+
+def operator_comment(op: Operator) -> str:
+    where = op.module or "(top)"
+    phase = {Phase.BACKWARD: " backward", Phase.FORWARD: "", Phase.UPDATE: " update"}[op.phase]
+    return f"{where}{phase}  {op.source}".rstrip()
+
+
+def conversion_comment(program: Program, conversion: Conversion) -> str:
+    """What a conversion does, from -> to."""
+    name = program.partition.graph.tensors[conversion.tensor].name
+    route = conversion.route
+    return f"{name}: {layout_text(program, conversion.tensor, route.source)} -> {layout_text(program, conversion.tensor, route.target)}"
+
+
+def layout_text(program: Program, tensor: int, layout: Layout) -> str:
+    """A layout in words: `batch/2 on dp, partial sums on tp`."""
+    axes = program.partition.axes
+    words = []
+    for name, role, count in zip(layout.grid.names, layout.roles, layout.grid.shape):
+        if count == 1:
+            continue
+        if role >= 0:
+            words.append(f"{axes.axes[axes.slots[tensor][role]].name}/{count} on {name}")
+        elif role == -2:
+            words.append(f"partial {layout.reduce} over {name}")
+    return ", ".join(words) or "whole"
+
+
+@lru_cache(maxsize=None)
+def returns_one(target: str) -> bool:
+    """Whether the operator returns one tensor (not a tuple or list)."""
+    resolved: Any = torch.ops
+    for piece in target.split("."):
+        resolved = getattr(resolved, piece)
+    returns = resolved._schema.returns
+    return len(returns) == 1 and str(returns[0].type) == "Tensor"

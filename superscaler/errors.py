@@ -1,0 +1,33 @@
+"""Every error a user can meet: one root, one class per stage of the pipeline."""
+
+
+class SuperScalerError(Exception):
+    """The root of all errors that are the user's to mend; the CLI prints them without a traceback."""
+
+
+class TraceError(SuperScalerError):
+    """The training step or the model cannot be captured as one graph."""
+
+
+class GraphError(SuperScalerError):
+    """A graph breaks a rule of the IR (`graph.verify`)."""
+
+
+class TransformError(SuperScalerError):
+    """`op_trans` or `op_assign` was asked for something the operator cannot do."""
+
+
+class PlanError(SuperScalerError):
+    """A plan is malformed, or does not fit the graph or the cluster it is compiled for."""
+
+
+class ScheduleError(SuperScalerError):
+    """An order contradicts the data dependencies or another order."""
+
+
+class MaterializeError(SuperScalerError):
+    """A dependency cannot be preserved under the plan."""
+
+
+class WorkloadError(SuperScalerError):
+    """A workload file or callable is missing or malformed."""

@@ -1,0 +1,112 @@
+"""The general path: box intersections between producers' and readers' parts, point to point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+
+from superscaler.materialize.conversion import Route, Time
+from superscaler.transform.layout import Box, Layout
+
+Part = tuple[int, ...]
+
+
+@dataclass
+class Exchange:
+    """What one rank does in a point-to-point conversion; boxes are local, one interval per slot.
+
+    `local`: (source time, source box, result box, add); `send`: (source time, source box, rank);
+    `recv`: (rank, result box, add). `slots`: local slot sizes of each source part by time; `out`:
+    those of the result, None when the rank receives nothing.
+    """
+
+    local: list[tuple[Time, Box, Box, bool | str]] = field(default_factory=list)
+    send: list[tuple[Time, Box, int]] = field(default_factory=list)
+    recv: list[tuple[int, Box, bool | str]] = field(default_factory=list)
+    slots: dict[Time, tuple[int, ...]] = field(default_factory=dict)
+    out: tuple[int, ...] | None = None
+
+    def spec(self) -> dict[str, object]:
+        return {"local": self.local, "send": self.send, "recv": self.recv, "slots": self.slots, "out": self.out}
+
+
+def exchanges(route: Route, key: Time) -> dict[int, Exchange]:
+    """Rank -> its part in bringing the tensor to the readers' parts at time key `key`."""
+    plan: dict[int, Exchange] = {}
+    sources = _source_parts(route, key)
+    for part in _reader_parts(route, key):
+        rank = int(route.target.grid.devices[part])
+        mine = plan.setdefault(rank, Exchange())
+        box = route.target.box(part)
+        mine.out = tuple(b - a for a, b in box)
+        if any(route.target.value(part)):
+            continue  # a partial value other than the first: zero
+        _fill(plan, route.source, sources, box, rank)
+    return plan
+
+
+def _reader_parts(route: Route, key: Time) -> list[Part]:
+    grid = route.target.grid
+    time = route.reader_time(key)
+    ranges = [range(n) for n in grid.shape]
+    for d, i in zip(grid.time_dims, time):
+        ranges[d] = range(i, i + 1)
+    return list(product(*ranges))
+
+
+def _source_parts(route: Route, key: Time) -> dict[tuple[Box, Part], list[Part]]:
+    """The producer's parts by box and partial value: those in one list hold the same data."""
+    grid = route.source.grid
+    found: dict[tuple[Box, Part], list[Part]] = {}
+    for time in route.source_times(key):
+        ranges = [range(n) for n in grid.shape]
+        for d, i in zip(grid.time_dims, time):
+            ranges[d] = range(i, i + 1)
+        for part in product(*ranges):
+            found.setdefault((route.source.box(part), route.source.value(part)), []).append(part)
+    return found
+
+
+def _fill(
+    plan: dict[int, Exchange],
+    source: Layout,
+    sources: dict[tuple[Box, Part], list[Part]],
+    box: Box,
+    rank: int,
+) -> None:
+    """Assemble `box` on `rank` from one copy of every part that meets it."""
+    covered = 0
+    seen: set[Box] = set()
+    for (theirs, _), copies in sorted(sources.items()):
+        shared = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(theirs, box))
+        if any(a >= b for a, b in shared):
+            continue
+        add: bool | str = (source.reduce == "sum" or source.reduce) if shared in seen else False
+        if shared not in seen:
+            covered += prod(b - a for a, b in shared)
+            seen.add(shared)
+        part = _nearest(source, copies, rank)
+        owner = int(source.grid.devices[part])
+        time = tuple(part[d] for d in source.grid.time_dims)
+        there, here = _relative(shared, theirs), _relative(shared, box)
+        sender = plan.setdefault(owner, Exchange())
+        sender.slots[time] = tuple(b - a for a, b in theirs)
+        if owner == rank:
+            sender.local.append((time, there, here, add))
+        else:
+            sender.send.append((time, there, rank))
+            plan[rank].recv.append((owner, here, add))
+    assert covered == prod(b - a for a, b in box), "the parts do not cover the reader's box"
+
+
+def _nearest(source: Layout, copies: list[Part], rank: int) -> Part:
+    """The copy on the rank itself, else one that spreads the load over the owners."""
+    owners = [int(source.grid.devices[p]) for p in copies]
+    if rank in owners:
+        return copies[owners.index(rank)]
+    return copies[rank % len(copies)]
+
+
+def _relative(box: Box, base: Box) -> Box:
+    return tuple((a - c, b - c) for (a, b), (c, _) in zip(box, base))

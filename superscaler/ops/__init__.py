@@ -1,0 +1,55 @@
+"""Axis rules: one file per family of operators; importing this package fills the table."""
+
+from superscaler.ops import (
+    attention,
+    convolution,
+    elementwise,
+    embedding,
+    factories,
+    gather,
+    index,
+    matmul,
+    norms,
+    random,
+    reductions,
+    scans,
+    slices,
+    spatial,
+    update,
+    views,
+)
+from superscaler.ops.lookup import rule_for
+from superscaler.ops.registry import RULES, register_op
+from superscaler.ops.rule import Call, Dims, IterationAxis, Local, Operands, Rule
+
+FAMILIES = (
+    attention,
+    convolution,
+    elementwise,
+    embedding,
+    factories,
+    gather,
+    index,
+    matmul,
+    norms,
+    random,
+    reductions,
+    scans,
+    slices,
+    spatial,
+    update,
+    views,
+)
+
+__all__ = [
+    "FAMILIES",
+    "RULES",
+    "Call",
+    "Dims",
+    "IterationAxis",
+    "Local",
+    "Operands",
+    "Rule",
+    "register_op",
+    "rule_for",
+]

@@ -1,0 +1,120 @@
+"""Rules of attention: batch, heads and queries are parallel; keys and head dims are whole."""
+
+from __future__ import annotations
+
+from superscaler.graph.operator import Ref
+from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder
+from superscaler.ops.registry import rule
+from superscaler.ops.rule import Call, Dims, Local, LocalFunction, Operands, Rule
+
+Shape = tuple[int, ...]
+QUERIES = "sq"
+
+
+class _Roles:
+    """The axes of attention's tensors; in the backward, splits of what others share are sums."""
+
+    def __init__(self, q: Shape, k: Shape, v: Shape, *, causal: bool, backward: bool) -> None:
+        self.build = RuleBuilder()
+        self.reduce = "sum" if backward else None
+        self.lead = self._lead(q, k, v)
+        self.heads = q[-3] if len(q) > 2 else 1
+        self.kv_heads = k[-3] if len(k) > 2 else 1
+        axis = self.build.axis
+        self.kv = axis("kv", self.kv_heads, reduce=self.reduce)
+        self.group = axis("group", self.heads // self.kv_heads, reduce=self.reduce)
+        self.sq = axis(QUERIES, q[-2], reduce=self.reduce, indexed=causal)
+        self.sk = axis("sk", k[-2], frozen=True)
+        self.d = axis("d", q[-1], frozen=True)
+        self.e = axis("e", v[-1], frozen=backward)
+
+    def _lead(self, q: Shape, k: Shape, v: Shape) -> Shape:
+        count = max(len(q), len(k), len(v)) - 3
+        padded = [(1,) * (count + 3 - len(s)) + s for s in (q, k, v)]
+        return tuple(max(s[j] for s in padded) for j in range(max(count, 0)))
+
+    def batch(self, shape: Shape) -> Dims:
+        """Dims in front of the heads, aligned from the right."""
+        added = len(self.lead) - len(shape)
+        return tuple(
+            () if n == 1 else self.build.axis(f"b{added + j}", n, reduce=self.reduce)
+            for j, n in enumerate(shape)
+        )
+
+    def operand(self, shape: Shape, *last: tuple[str, ...]) -> Dims:
+        """A tensor (..., heads, *last), of all heads or those of keys."""
+        at = len(shape) - len(last) - 1
+        if at < 0:
+            return last
+        is_grouped = shape[at] == self.heads and self.heads != 1
+        heads = (*self.kv, *self.group) if is_grouped else self.kv if shape[at] != 1 else ()
+        return (*self.batch(shape[:at]), heads, *last)
+
+    def mask(self, shape: Shape) -> Dims:
+        """A mask broadcast to (..., heads, queries, keys)."""
+        last = (self.sq, self.sk)[-len(shape) :] if shape else ()
+        tail = shape[-len(last) :] if last else ()
+        given = tuple(names if n != 1 else () for n, names in zip(tail, last))
+        return self.operand(shape, *given) if len(shape) > 2 else given
+
+
+@rule("superscaler.attention.default")
+def attention(op: Operands) -> Rule:
+    """`b (kv group) sq d, b kv sk d, b kv sk e -> b (kv group) sq e, b (kv group) sq`"""
+    q, k, v = op.inputs[:3]
+    roles = _Roles(q, k, v, causal=op.args[5], backward=False)
+    inputs = [
+        roles.operand(q, roles.sq, roles.d),
+        roles.operand(k, roles.sk, roles.d),
+        roles.operand(v, roles.sk, roles.e),
+    ]
+    if isinstance(op.args[3], Ref):
+        inputs.append(roles.mask(op.shape(op.args[3])))
+    outputs = [
+        roles.operand(op.outputs[0], roles.sq, roles.e),
+        roles.operand(op.outputs[1], roles.sq),
+    ]
+    return roles.build.rule(
+        inputs,
+        outputs[: len(op.outputs)],
+        local=_numbered(8, is_random=op.args[4] > 0, causal=op.args[5]),
+        random=op.args[4] > 0,
+    )
+
+
+@rule("superscaler.attention_backward.default", "superscaler.attention_backward_mask.default")
+def attention_backward(op: Operands) -> Rule:
+    """Keys' and values' gradients sum over queries and the heads of a group."""
+    q, k, v = op.inputs[1:4]
+    roles = _Roles(q, k, v, causal=op.args[8], backward=True)
+    out, logsumexp = op.shape(op.args[5]), op.shape(op.args[6])
+    dims = {
+        "q": roles.operand(q, roles.sq, roles.d),
+        "k": roles.operand(k, roles.sk, roles.d),
+        "v": roles.operand(v, roles.sk, roles.e),
+        "out": roles.operand(out, roles.sq, roles.e),
+        "lse": roles.operand(logsumexp, roles.sq),
+    }
+    masks = [roles.mask(op.shape(op.args[4]))] if isinstance(op.args[4], Ref) else []
+    inputs = [dims["out"], dims["q"], dims["k"], dims["v"], *masks, dims["out"], dims["lse"]]
+    outputs = [dims["q"], dims["k"], dims["v"], *masks][: len(op.outputs)]
+    return roles.build.rule(
+        inputs,
+        outputs,
+        linear=LINEAR_IN_FIRST,
+        local=_numbered(11, is_random=op.args[7] > 0, causal=op.args[8]),
+        random=op.args[7] > 0,
+    )
+
+
+def _numbered(index_at: int, *, is_random: bool, causal: bool) -> LocalFunction | None:
+    """Tells the part which queries it has: for dropout all dims, when causal the first's number."""
+    if not is_random and not causal:
+        return None
+
+    def local(call: Call, part: Local) -> Call:
+        index = part.index(0) if is_random else []
+        start = part.start(QUERIES) if causal else 0
+        return Call(call.target, (*call.args[:index_at], index, start), {})
+
+    return local

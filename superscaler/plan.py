@@ -1,0 +1,268 @@
+"""Plan: a parallelization plan as data, from and to YAML."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from superscaler.errors import PlanError
+
+ORDERS = ("gpipe", "1f1b", "none")
+
+
+@dataclass(frozen=True)
+class PlanSplit:
+    """Every operator that has `axis` is split on it along mesh dim `dim`.
+
+    `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
+    `auto` (the axes worth splitting, found from the graph) or `sequence` (the token axes of what
+    tensor-parallel operators put out). Where an operator has several axes of one mesh dim, the
+    first split listed wins. `where`: module patterns to which the split is limited. `uneven`
+    allows parts of different sizes.
+    """
+
+    axis: str
+    dim: str
+    where: tuple[str, ...] = ()
+    uneven: bool = False
+
+
+@dataclass(frozen=True)
+class PlanStage:
+    """A pipeline stage: `mesh` names and sizes the dims of its `devices` (flat, row-major).
+
+    `modules` are patterns of what belongs to the stage; without them the graph is cut by cost.
+    """
+
+    devices: tuple[int, ...]
+    mesh: dict[str, int] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanAssign:
+    """The primitives on a selection: split, then place. Later entries override earlier ones.
+
+    `splits` are (axis, parts) pairs or ("replicate", parts), outermost first; `devices` a number or
+    a nested list with one dim per split.
+    """
+
+    operators: tuple[str, ...]
+    splits: tuple[tuple[str, int], ...] = ()
+    devices: Any = 0
+    phase: str = ""
+    uneven: bool = False
+
+
+@dataclass(frozen=True)
+class PlanOptimizer:
+    """How updates are split: `split` is the mesh dim that shards them ("": none).
+
+    `gather`: "step" (parameters are gathered once a step) or "use" (at each use, freed after);
+    `reduce`: "step" (gradients are summed over microbatches, then reduced) or "microbatch".
+    """
+
+    split: str = ""
+    gather: str = "step"
+    reduce: str = "step"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A parallelization plan: see the fields' classes; `order` is one of ORDERS.
+
+    Plans are made by `superscaler.policies`, by hand, or by `Plan.load`.
+    """
+
+    stages: tuple[PlanStage, ...]
+    microbatches: int = 1
+    splits: tuple[PlanSplit, ...] = ()
+    order: str = "none"
+    recompute: tuple[str, ...] = ()
+    optimizer: PlanOptimizer = PlanOptimizer()
+    assign: tuple[PlanAssign, ...] = ()
+    name: str = ""
+
+    @property
+    def num_devices(self) -> int:
+        """One more than the highest device the stages name."""
+        return 1 + max(d for s in self.stages for d in s.devices)
+
+    @staticmethod
+    def load(source: str | Path) -> Plan:
+        """A plan from a YAML file. Raises PlanError naming the file, the line and the field."""
+        path = Path(source)
+        if not path.exists():
+            raise PlanError(f"plan {str(source)!r}: no such file; give a YAML file or a policy like 'zero(dp=2, stage=3)'")
+        return Plan.from_yaml(path.read_text(), str(path))
+
+    @staticmethod
+    def from_yaml(text: str, origin: str = "plan") -> Plan:
+        """A plan from YAML text; `origin` names it in errors."""
+        return _Reader(origin, text).plan()
+
+    def to_yaml(self) -> str:
+        """The plan as YAML; `Plan.from_yaml` reads the same plan back."""
+        return yaml.safe_dump(_plain(self), sort_keys=False, default_flow_style=None, width=100)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as a YAML file."""
+        Path(path).write_text(self.to_yaml())
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    """The plan as dicts and lists, fields at their default left out."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items()}
+        return [clean(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    def trimmed(item: Any) -> dict[str, Any]:
+        full = asdict(item)
+        defaults = {f.name: f.default for f in fields(item)}
+        return {k: clean(v) for k, v in full.items() if v != defaults[k] and v not in ((), {})}
+
+    data = trimmed(plan)
+    for name in ("stages", "splits", "assign"):
+        if name in data:
+            data[name] = [trimmed(item) for item in getattr(plan, name)]
+    if "optimizer" in data:
+        data["optimizer"] = trimmed(plan.optimizer)
+    return data
+
+
+class _Reader:
+    """Reads a plan from YAML and says where it is wrong."""
+
+    def __init__(self, origin: str, text: str) -> None:
+        self.origin = origin
+        try:
+            self.node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise PlanError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+
+    def fail(self, path: tuple[Any, ...], message: str) -> PlanError:
+        name = ".".join(str(p) for p in path)
+        return PlanError(f"{self.origin}, line {self.line(path)}: {name + ': ' if name else ''}{message}")
+
+    def line(self, path: tuple[Any, ...]) -> int:
+        """The line of the field at `path` (of its parent when it is missing)."""
+        node = self.node
+        line = node.start_mark.line + 1 if node is not None else 1
+        for key in path:
+            if isinstance(node, yaml.MappingNode):
+                found = next((v for k, v in node.value if k.value == str(key)), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+                found = node.value[key]
+            else:
+                found = None
+            if found is None:
+                break
+            node, line = found, found.start_mark.line + 1
+        return line
+
+    def plan(self) -> Plan:
+        data = self.mapping((), self.data, Plan, required=("stages",))
+        order = data.get("order", "none")
+        if order not in ORDERS:
+            raise self.fail(("order",), f"expected one of {', '.join(ORDERS)}, found {order!r}")
+        stages = self.items(("stages",), data["stages"], PlanStage, ("devices",))
+        if not stages:
+            raise self.fail(("stages",), "expected at least one stage, found none")
+        assign = self.items(("assign",), data.get("assign", []), PlanAssign, ("operators",))
+        return Plan(
+            stages=tuple(self.stage(i, s) for i, s in enumerate(stages)),
+            microbatches=self.positive(("microbatches",), data.get("microbatches", 1)),
+            splits=tuple(
+                self.split(i, s)
+                for i, s in enumerate(self.items(("splits",), data.get("splits", []), PlanSplit, ("axis", "dim")))
+            ),
+            order=order,
+            recompute=self.texts(("recompute",), data.get("recompute", [])),
+            optimizer=self.optimizer(data.get("optimizer", {})),
+            assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
+            name=str(data.get("name", "")),
+        )
+
+    def mapping(self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.fail(path, f"expected a mapping, found {value!r}")
+        known = [f.name for f in fields(kind)]
+        for key in value:
+            if key not in known:
+                raise self.fail((*path, key), f"unknown field; known: {', '.join(known)}")
+        for key in required:
+            if key not in value:
+                raise self.fail((*path, key), "this field is missing")
+        return value
+
+    def items(self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]) -> list[dict[str, Any]]:
+        if not isinstance(value, list):
+            raise self.fail(path, f"expected a list, found {value!r}")
+        return [self.mapping((*path, i), v, kind, required) for i, v in enumerate(value)]
+
+    def texts(self, path: tuple[Any, ...], value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise self.fail(path, f"expected a list of patterns, found {value!r}")
+        return tuple(value)
+
+    def positive(self, path: tuple[Any, ...], value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.fail(path, f"expected a whole number above 0, found {value!r}")
+        return value
+
+    def stage(self, i: int, value: dict[str, Any]) -> PlanStage:
+        path = ("stages", i)
+        devices, mesh = value["devices"], value.get("mesh", {})
+        if not isinstance(devices, list) or not all(isinstance(d, int) and d >= 0 for d in devices):
+            raise self.fail((*path, "devices"), f"expected a list of device numbers, found {devices!r}")
+        if len(set(devices)) < len(devices) or not devices:
+            raise self.fail((*path, "devices"), f"expected different devices, at least one, found {devices!r}")
+        if not isinstance(mesh, dict):
+            raise self.fail((*path, "mesh"), f"expected dims and sizes, found {mesh!r}")
+        total = 1
+        for name, size in mesh.items():
+            total *= self.positive((*path, "mesh", name), size)
+        if total != len(devices):
+            raise self.fail((*path, "mesh"), f"the mesh has {total} places, the stage has {len(devices)} devices")
+        return PlanStage(tuple(devices), dict(mesh), self.texts((*path, "modules"), value.get("modules", [])))
+
+    def split(self, i: int, value: dict[str, Any]) -> PlanSplit:
+        path = ("splits", i)
+        for key in ("axis", "dim"):
+            if not isinstance(value[key], str):
+                raise self.fail((*path, key), f"expected a name, found {value[key]!r}")
+        where = self.texts((*path, "where"), value.get("where", []))
+        return PlanSplit(value["axis"], value["dim"], where, bool(value.get("uneven", False)))
+
+    def optimizer(self, value: Any) -> PlanOptimizer:
+        data = self.mapping(("optimizer",), value, PlanOptimizer, ())
+        for key, allowed in (("gather", ("step", "use")), ("reduce", ("step", "microbatch"))):
+            if data.get(key, "step") not in allowed:
+                raise self.fail(("optimizer", key), f"expected one of {', '.join(allowed)}, found {data[key]!r}")
+        return PlanOptimizer(**{k: str(v) for k, v in data.items()})
+
+    def assignment(self, i: int, value: dict[str, Any]) -> PlanAssign:
+        path = ("assign", i)
+        splits = []
+        for j, pair in enumerate(value.get("splits", [])):
+            if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
+                raise self.fail((*path, "splits", j), f"expected [axis, parts], found {pair!r}")
+            splits.append((pair[0], self.positive((*path, "splits", j), pair[1])))
+        operators = self.texts((*path, "operators"), value["operators"])
+        phase = value.get("phase", "")
+        if phase not in ("", "forward", "backward", "update"):
+            raise self.fail((*path, "phase"), f"expected forward, backward or update, found {phase!r}")
+        devices = _tuples(value.get("devices", 0))
+        return PlanAssign(operators, tuple(splits), devices, phase, bool(value.get("uneven", False)))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

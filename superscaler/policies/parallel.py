@@ -1,0 +1,77 @@
+"""The forms of parallelism everybody uses: splits, placements and orders, nothing else."""
+
+from __future__ import annotations
+
+from superscaler.errors import PlanError
+from superscaler.plan import Plan, PlanOptimizer, PlanSplit, PlanStage
+
+
+def data_parallel(dp: int) -> Plan:
+    """Replicas of the model, each on its part of the batch."""
+    return hybrid(dp=dp)
+
+
+def zero(dp: int, stage: int = 1) -> Plan:
+    """Data parallelism with optimizer states (1), gradients (2) and parameters (3) sharded.
+
+    Source: ZeRO, arXiv 1910.02054, section 5.
+    """
+    return hybrid(dp=dp, zero=stage)
+
+
+def megatron(tp: int, sequence_parallel: bool = False) -> Plan:
+    """Tensor parallelism on the axes worth splitting; `sequence_parallel` splits tokens elsewhere.
+
+    Source: Megatron-LM, arXiv 1909.08053; sequence parallelism: arXiv 2205.05198.
+    """
+    return hybrid(tp=tp, sequence_parallel=sequence_parallel)
+
+
+def pipeline(pp: int, microbatches: int, order: str = "1f1b") -> Plan:
+    """Stages cut from the graph by cost, with microbatches in GPipe or 1F1B order."""
+    return hybrid(pp=pp, microbatches=microbatches, order=order)
+
+
+def hybrid(
+    dp: int = 1,
+    tp: int = 1,
+    pp: int = 1,
+    zero: int = 0,
+    microbatches: int = 1,
+    order: str = "1f1b",
+    sequence_parallel: bool = False,
+    recompute: str = "",
+) -> Plan:
+    """Any combination; `recompute` are module patterns, separated by spaces.
+
+    Raises PlanError for numbers below 1, an unknown order or ZeRO stage.
+    """
+    for name, value in (("dp", dp), ("tp", tp), ("pp", pp), ("microbatches", microbatches)):
+        if value < 1:
+            raise PlanError(f"hybrid: expected {name} of 1 or more, found {value}")
+    if zero not in (0, 1, 2, 3):
+        raise PlanError(f"hybrid: expected a ZeRO stage from 0 to 3, found {zero}")
+    if order not in ("gpipe", "1f1b"):
+        raise PlanError(f"hybrid: expected order gpipe or 1f1b, found {order!r}")
+    mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
+    per_stage = dp * tp
+    stages = tuple(PlanStage(tuple(range(s * per_stage, (s + 1) * per_stage)), mesh) for s in range(pp))
+    splits = [PlanSplit("batch", "dp")] if dp > 1 else []
+    if tp > 1:
+        splits.append(PlanSplit("auto", "tp"))
+    if tp > 1 and sequence_parallel:
+        splits.append(PlanSplit("sequence", "tp"))
+    shards = zero > 0 and dp > 1
+    optimizer = PlanOptimizer(
+        "dp" if shards else "",
+        "use" if shards and zero == 3 else "step",
+        "microbatch" if shards and zero >= 2 else "step",
+    )
+    return Plan(
+        stages,
+        microbatches,
+        tuple(splits),
+        order if microbatches > 1 else "none",
+        tuple(recompute.split()),
+        optimizer,
+    )

@@ -1,0 +1,84 @@
+"""A training step computed in float64 throughout, also where the model asks for float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+
+class Float64Mode(TorchFunctionMode):
+    """Reads every float32 that a model asks for as float64.
+
+    Models that compute their norms or softmax in float32 (LLaMA, T5) would otherwise round a
+    float64 step to seven digits, differently under every plan.
+    """
+
+    def __enter__(self) -> Float64Mode:
+        self._outer_dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        torch.set_default_dtype(self._outer_dtype)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        wide = {key: _widen(value) for key, value in (kwargs or {}).items()}
+        return _IN_FLOAT64.get(func, func)(*map(_widen, args), **wide)
+
+
+def _widen(argument: Any) -> Any:
+    return torch.float64 if argument is torch.float32 else argument
+
+
+def _to_float64(x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    return x.to(torch.float64, **kwargs)
+
+
+def _grouped_mm(
+    x: torch.Tensor, weights: torch.Tensor, offs: torch.Tensor | None = None, **options: Any
+) -> torch.Tensor:
+    """`grouped_mm` of rows sorted by group; torch has no kernel of it for float64."""
+    is_plain = x.dim() == 2 and weights.dim() == 3 and not any(options.values())
+    if x.dtype != torch.float64 or offs is None or not is_plain:
+        return torch._grouped_mm(x, weights, offs=offs, **options)
+    rows = torch.arange(len(x), device=x.device)
+    group = (rows[:, None] >= offs).sum(1).clamp(max=len(weights) - 1)
+    return torch.bmm(x[:, None], weights[group])[:, 0]
+
+
+_IN_FLOAT64: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.Tensor.float: _to_float64,
+    torch._grouped_mm: _grouped_mm,
+}
+
+
+def in_float64(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The same step, with nothing of it computed in float32."""
+
+    def float64_step(model: Any, batch: Any) -> Any:
+        with Float64Mode():
+            return step(model, batch)
+
+    return float64_step
+
+
+def cast_tensors(tree: Any, dtype: torch.dtype) -> Any:
+    """The pytree with its floating-point tensors in `dtype`."""
+
+    def convert(leaf: Any) -> Any:
+        is_float = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
+        return leaf.to(dtype) if is_float else leaf
+
+    return tree_map(convert, tree)

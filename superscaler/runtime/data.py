@@ -1,0 +1,93 @@
+"""From a global batch to the parts of it that a rank reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import TreeSpec, tree_flatten, treespec_loads
+
+from superscaler.runtime.failures import BatchError
+from superscaler.runtime.program import Key, Placed
+from superscaler.runtime.shards import take
+
+
+class BatchPlacer:
+    """Cuts this rank's parts out of global batches; only these parts are copied to the device."""
+
+    def __init__(
+        self, batch: Mapping[str, Any], inputs: Sequence[Placed], device: torch.device
+    ) -> None:
+        self._leaves = [_Leaf(leaf) for leaf in batch["leaves"]]
+        self._spec: TreeSpec | None = treespec_loads(batch["spec"]) if batch.get("spec") else None
+        self._inputs = inputs
+        self._device = device
+
+    def place(self, batch: Any) -> dict[Key, torch.Tensor]:
+        """This rank's inputs.
+
+        Raises BatchError when the batch has not the structure, the shapes and the dtypes of the
+        batch that was traced.
+        """
+        leaves = self._flatten(batch)
+        return {
+            placed.key: take(leaves[placed.name], placed.slots, placed.box).to(
+                self._device, non_blocking=True
+            )
+            for placed in self._inputs
+        }
+
+    def _flatten(self, batch: Any) -> list[Any]:
+        leaves, spec = tree_flatten(batch)
+        if self._spec is not None and spec != self._spec:
+            raise BatchError(
+                f"the batch is {spec}, the program was compiled for {self._spec}; "
+                "give batches of the structure that was traced"
+            )
+        if len(leaves) != len(self._leaves):
+            raise BatchError(
+                f"the batch has {len(leaves)} tensors, the program was compiled for "
+                f"{len(self._leaves)}: {', '.join(leaf.name for leaf in self._leaves)}"
+            )
+        for expected, leaf in zip(self._leaves, leaves, strict=True):
+            expected.check(leaf)
+        return leaves
+
+
+class _Leaf:
+    """What the manifest says of one leaf of the batch."""
+
+    def __init__(self, leaf: Mapping[str, Any]) -> None:
+        self.name = str(leaf["name"])
+        self._shape = None if leaf.get("shape") is None else torch.Size(leaf["shape"])
+        self._dtype = None if leaf.get("dtype") is None else as_dtype(leaf["dtype"])
+
+    def check(self, leaf: Any) -> None:
+        if self._shape is None:  # no tensor: its value was traced as a constant
+            return
+        if not isinstance(leaf, torch.Tensor):
+            raise BatchError(f"batch: {self.name} is a {type(leaf).__name__}, expected a tensor")
+        if leaf.shape != self._shape:
+            raise BatchError(
+                f"batch: {self.name} has shape {list(leaf.shape)}, the program was compiled for "
+                f"{list(self._shape)}; give global batches of that shape (drop a last smaller "
+                "batch), or trace and compile with such a batch"
+            )
+        if leaf.dtype != self._dtype:
+            raise BatchError(
+                f"batch: {self.name} has dtype {leaf.dtype}, the program was compiled for "
+                f"{self._dtype}; convert the batch, or trace and compile with such a batch"
+            )
+
+
+def as_dtype(name: str) -> torch.dtype:
+    """The dtype of a name such as `float32` or `torch.float32`.
+
+    >>> as_dtype("torch.int64")
+    torch.int64
+    """
+    dtype = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise BatchError(f"{name!r} names no torch dtype")
+    return dtype

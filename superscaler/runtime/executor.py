@@ -1,0 +1,186 @@
+"""RankExecutor: runs one rank's program, step after step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from typing import Any
+
+import torch
+
+from superscaler.runtime import kernels
+from superscaler.runtime.communicator import Communicator
+from superscaler.runtime.context import Context
+from superscaler.runtime.data import BatchPlacer, as_dtype
+from superscaler.runtime.explain import TaskExplainer
+from superscaler.runtime.failures import WeightsError
+from superscaler.runtime.pending import resolve
+from superscaler.runtime.program import Key, Placed, RankProgram
+from superscaler.runtime.results import ResultSharing
+from superscaler.runtime.shards import take
+from superscaler.runtime.timeline import Values, Write, timeline
+
+OptimizerFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+class RankExecutor:
+    """One rank's parameters, buffers and optimizer, and the step that trains them.
+
+    Parameters
+    ----------
+    optimizer : called once, with the list of the trained parameters' local parts (not at all on a
+        rank that has none); None for programs without an update.
+    seed : of the random operators; together with the step's number it fixes every draw.
+    record_gradients : keep every gradient that reaches the optimizer in `gradients`.
+
+    Weights are zero until `load_weights` or a checkpoint fills them.
+    """
+
+    def __init__(
+        self,
+        program: RankProgram,
+        communicator: Communicator,
+        *,
+        optimizer: OptimizerFactory | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        record_gradients: bool = False,
+    ) -> None:
+        self.program = program
+        self.communicator = communicator
+        self.device = torch.device(device)
+        self.seed = seed
+        self.step_number = 0
+        self.gradients: dict[Key, torch.Tensor] = {}
+        self.grad_norm: torch.Tensor | None = None
+        self._record_gradients = record_gradients
+        self._timeline = timeline(program)
+        self.parameters = {placed.key: self._new_parameter(placed) for placed in program.parameters}
+        self.buffers = {placed.key: self._new_buffer(placed) for placed in program.buffers}
+        self.optimizer = self._make_optimizer(optimizer)
+        self.context = Context(program.constants, communicator, device, self._optimizer_step)
+        read = self._timeline.read_inputs
+        self._placer = BatchPlacer(
+            program.manifest["batch"], [p for p in program.inputs if p.key in read], self.device
+        )
+        self._sharing = ResultSharing(program, communicator, self.device)
+        self._explainer = TaskExplainer(program)
+        numbers = self._timeline.numbers
+        resting = {**self.parameters, **self.buffers}
+        self._resting: Values = {numbers[key]: value for key, value in resting.items()}
+        self._new_buffers = [(numbers[new], self.buffers[old]) for new, old in program.new_buffers]
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor] | Iterable[tuple[str, Any]]) -> None:
+        """Cut this rank's parameters and buffers out of whole tensors, by name.
+
+        `weights` is a mapping or an iterable of (name, tensor), which is read once, so that whole
+        tensors may be made one at a time. Raises WeightsError when one is missing or has another
+        shape than the program's.
+        """
+        pairs: Iterable[Any] = weights.items() if isinstance(weights, Mapping) else weights
+        homes: dict[str, list[tuple[Placed, torch.Tensor]]] = {}
+        for placed, value in self.placed_values():
+            homes.setdefault(placed.name, []).append((placed, value))
+        canonical = self._canonical_names()
+        for name, whole in pairs:
+            name = canonical.get(name, name)
+            for placed, value in homes.pop(name, ()):
+                _fill(value, placed, whole)
+        if homes:
+            raise WeightsError(
+                f"rank {self.program.rank}: no weights were given for {', '.join(sorted(homes))}; "
+                "the program was compiled for another model, or the model was renamed"
+            )
+
+    def placed_values(self) -> list[tuple[Placed, torch.Tensor]]:
+        """Every parameter and buffer of this rank, with where it belongs."""
+        parameters = [(p, self.parameters[p.key].detach()) for p in self.program.parameters]
+        return parameters + [(p, self.buffers[p.key]) for p in self.program.buffers]
+
+    @torch.no_grad()
+    def step(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Run one training step on a global batch; every rank gets the loss and the metrics.
+
+        Raises TaskFailure naming the task and the operator when a task raises.
+        """
+        self.gradients = {}
+        kernels.set_random(self.seed, self.step_number)
+        values = self._start(batch)
+        with self._explainer:
+            self._run(values)
+        for number, buffer in self._new_buffers:
+            buffer.copy_(resolve(values[number]))
+        loss, metrics, self.grad_norm = self._share_results(values)
+        self.communicator.finish_sends()
+        self.step_number += 1
+        return loss, metrics
+
+    def _start(self, batch: Any) -> Values:
+        numbers = self._timeline.numbers
+        values = dict(self._resting)
+        for key, value in self._placer.place(batch).items():
+            values[numbers[key]] = value
+        return values
+
+    def _run(self, values: Values) -> None:
+        context, explainer = self.context, self._explainer
+        for entry in self._timeline.entries:
+            explainer.entry = entry
+            context.time = entry.time
+            returned = entry.caller(entry.function, context, values, entry.reads)
+            for (number, how), value in zip(entry.writes, returned, strict=True):
+                if how is Write.STORE:
+                    values[number] = value
+                elif how is Write.ADD:
+                    values[number] = resolve(values[number]) + resolve(value)
+                elif how is Write.ADD_IN_PLACE:
+                    values[number].add_(resolve(value))
+            # References that would keep values alive through the next task.
+            returned = value = None
+        explainer.entry = None
+
+    def _share_results(self, values: Values) -> tuple[Any, dict[str, Any], Any]:
+        numbers = self._timeline.numbers
+        return self._sharing.share(lambda key: resolve(values[numbers[key]]))
+
+    def _optimizer_step(self, gradients: Mapping[Any, torch.Tensor]) -> None:
+        assert self.optimizer is not None, "the program updates parameters, give an optimizer"
+        parameters = [self.parameters[key] for key in gradients]
+        for parameter, gradient in zip(parameters, gradients.values(), strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
+        if self._record_gradients:
+            self.gradients.update(gradients)
+
+    def _new_parameter(self, placed: Placed) -> torch.nn.Parameter:
+        entry = self.program.manifest["parameters"][placed.name]
+        zeros = torch.zeros(placed.shape, dtype=as_dtype(entry["dtype"]), device=self.device)
+        return torch.nn.Parameter(zeros, requires_grad=placed.trained)
+
+    def _new_buffer(self, placed: Placed) -> torch.Tensor:
+        entry = self.program.manifest["buffers"][placed.name]
+        return torch.zeros(placed.shape, dtype=as_dtype(entry["dtype"]), device=self.device)
+
+    def _make_optimizer(self, factory: OptimizerFactory | None) -> torch.optim.Optimizer | None:
+        trained = [
+            self.parameters[placed.key] for placed in self.program.parameters if placed.trained
+        ]
+        return factory(trained) if factory is not None and trained else None
+
+    def _canonical_names(self) -> dict[str, str]:
+        entries = {**self.program.manifest["parameters"], **self.program.manifest["buffers"]}
+        return {
+            alias: name for name, entry in entries.items() for alias in entry.get("aliases", ())
+        }
+
+
+def _fill(value: torch.Tensor, placed: Placed, whole: torch.Tensor) -> None:
+    expected = [prod(dim) for dim in placed.slots]
+    if list(whole.shape) != expected:
+        raise WeightsError(
+            f"{placed.name} has shape {list(whole.shape)}, the program was compiled for {expected}"
+        )
+    with torch.no_grad():
+        value.copy_(take(whole, placed.slots, placed.box))

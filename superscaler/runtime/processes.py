@@ -1,0 +1,148 @@
+"""The communicator of ranks that are processes: torch.distributed with NCCL or Gloo."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from superscaler.runtime.communicator import (
+    Communicator,
+    Ranks,
+    Receives,
+    Sends,
+    reduce_parts,
+)
+from superscaler.runtime.failures import CommunicationError
+from superscaler.runtime.pending import Pending
+
+_OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
+
+
+class ProcessCommunicator(Communicator):
+    """Communication over the default process group, and one more group per set of ranks.
+
+    `groups` are the sets of ranks that call collectives, in one order on all ranks; each rank
+    makes only its own, so that making them does not grow with the world.
+    """
+
+    def __init__(self, groups: Iterable[Sequence[int]] = (), timeout: float = 1800.0) -> None:
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+        self._is_nccl = dist.get_backend() == "nccl"
+        self._groups: dict[Ranks, Any] = {tuple(range(self.world_size)): dist.group.WORLD}
+        for group in groups:
+            self._add_group(tuple(group), timedelta(seconds=timeout))
+        self._sends: deque[tuple[Any, torch.Tensor]] = deque()
+        self._num_sent: dict[int, int] = {}
+        self._num_received: dict[int, int] = {}
+
+    def all_reduce(self, buffer: torch.Tensor, ranks: Ranks, op: str) -> Pending:
+        work = dist.all_reduce(buffer, _OPS[op], self._group(ranks), async_op=True)
+        return _after(work, buffer)
+
+    def all_gather(self, part: torch.Tensor, ranks: Ranks) -> Pending:
+        gathered = part.new_empty((len(ranks), *part.shape))
+        if self._is_nccl:
+            group = self._group(ranks)
+            work = dist.all_gather_into_tensor(gathered, part, group, async_op=True)
+        else:
+            work = dist.all_gather(list(gathered), part, self._group(ranks), async_op=True)
+        return _after(work, gathered)
+
+    def reduce_scatter(self, parts: torch.Tensor, ranks: Ranks, op: str) -> Pending:
+        if self._is_nccl:
+            reduced = torch.empty_like(parts[0])
+            group = self._group(ranks)
+            work = dist.reduce_scatter_tensor(reduced, parts, _OPS[op], group, async_op=True)
+            return _after(work, reduced)
+        # Gloo's own takes twice as long (4 MiB, 2 ranks: 4.5 against 2.0 ms, torch 2.13).
+        came = self.all_to_all(parts, ranks)
+        return came.then(lambda rows: reduce_parts(list(rows), op))
+
+    def all_to_all(self, parts: torch.Tensor, ranks: Ranks) -> Pending:
+        came = torch.empty_like(parts)
+        work = dist.all_to_all_single(came, parts, group=self._group(ranks), async_op=True)
+        return _after(work, came)
+
+    def broadcast(self, buffer: torch.Tensor, ranks: Ranks, root: int) -> Pending:
+        work = dist.broadcast(buffer, root, self._group(ranks), async_op=True)
+        return _after(work, buffer)
+
+    def transfer(self, sends: Sends, receives: Receives) -> Pending:
+        """Send and receive; on Gloo a message's number is its tag, NCCL matches by order."""
+        self._forget_finished_sends()
+        buffers = [buffer for buffer, _ in receives]
+        if self._is_nccl:
+            works = self._transfer_together(sends, receives)
+        else:
+            works = [
+                dist.irecv(x, sender, tag=_next(self._num_received, sender))
+                for x, sender in receives
+            ]
+            for x, to in sends:
+                self._sends.append((dist.isend(x, to, tag=_next(self._num_sent, to)), x))
+        return Pending(lambda: _wait_all(works, buffers))
+
+    def finish_sends(self) -> None:
+        while self._sends:
+            self._sends.popleft()[0].wait()
+
+    def close(self) -> None:
+        self.finish_sends()
+        dist.destroy_process_group()
+
+    def _add_group(self, ranks: Ranks, timeout: timedelta) -> None:
+        if self.rank in ranks and len(ranks) > 1 and ranks not in self._groups:
+            self._groups[ranks] = dist.new_group(
+                list(ranks), timeout=timeout, use_local_synchronization=True
+            )
+
+    def _group(self, ranks: Ranks) -> Any:
+        group = self._groups.get(tuple(ranks))
+        if group is None:
+            raise CommunicationError(
+                f"rank {self.rank}: no process group of ranks {list(ranks)} was made; the "
+                "manifest's groups do not list it, compile the program again"
+            )
+        return group
+
+    def _transfer_together(self, sends: Sends, receives: Receives) -> list[Any]:
+        """One NCCL group call: alone, two ranks that each send first would block each other."""
+        ops = [dist.P2POp(dist.isend, x, to) for x, to in sends]
+        ops += [dist.P2POp(dist.irecv, x, sender) for x, sender in receives]
+        if not ops:
+            return []
+        works: list[Any] = dist.batch_isend_irecv(ops)
+        self._sends.extend((work, x) for work in works for x, _ in sends)
+        return works
+
+    def _forget_finished_sends(self) -> None:
+        while self._sends and self._sends[0][0].is_completed():
+            self._sends.popleft()
+
+
+def _after(work: Any, result: torch.Tensor) -> Pending:
+    """The result, once the work is done; the work keeps the buffers it reads."""
+
+    def finish() -> torch.Tensor:
+        work.wait()
+        return result
+
+    return Pending(finish)
+
+
+def _wait_all(works: list[Any], buffers: list[torch.Tensor]) -> list[torch.Tensor]:
+    for work in works:
+        work.wait()
+    return buffers
+
+
+def _next(counts: dict[int, int], peer: int) -> int:
+    number = counts.get(peer, 0)
+    counts[peer] = (number + 1) % (1 << 30)
+    return number

@@ -1,0 +1,208 @@
+"""Segments: operators that one device runs together, as one task per time index.
+
+Operators of one grid and label form a segment if no path leaves the segment and returns to it, and
+if no operator inside waits for several time parts of another inside. So the tasks (segment, time
+index) always have an acyclic order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from superscaler.transform.layout import Layout, input_layout, source_layout
+from superscaler.transform.match import TimeMatch, match_time
+from superscaler.transform.partition import Grid, Partition
+
+NO_BARRIER = 1 << 30
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Operator `reader` reads, as its input `position`, what `producer` writes."""
+
+    producer: int
+    reader: int
+    position: int
+    match: TimeMatch
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operators (ids, in execution order) that run together on `grid`, once per time index."""
+
+    id: int
+    name: str
+    label: str
+    grid: Grid
+    operators: tuple[int, ...]
+
+    @cached_property
+    def time_shape(self) -> tuple[int, ...]:
+        return self.grid.time_shape
+
+
+def data_edges(partition: Partition) -> list[Edge]:
+    """Every operator-to-operator dependency through a tensor, with its time match."""
+    graph = partition.graph
+    cache: dict[object, TimeMatch] = {}
+    edges = []
+    for op in graph.operators:
+        for i, tensor in enumerate(op.inputs):
+            if tensor not in graph.producer:
+                continue
+            source = source_layout(partition, tensor)
+            assert source is not None
+            reader = input_layout(partition, op.id, i)
+            edges.append(Edge(graph.producer[tensor][0], op.id, i, _cached_match(cache, source, reader)))
+    return edges
+
+
+def _cached_match(cache: dict[object, TimeMatch], source: Layout, reader: Layout) -> TimeMatch:
+    key = (id(source.grid), source.roles, id(reader.grid), reader.roles, len(source.sizes))
+    if key not in cache:
+        cache[key] = match_time(source, reader)
+    return cache[key]
+
+
+def build_segments(partition: Partition, edges: list[Edge], order: list[int]) -> list[Segment]:
+    """Cut the operators, taken in topological `order`, into segments."""
+    barriers, feeds_time = barrier_levels(partition, edges, order)
+    keys = [
+        (p.grid.key, p.label, barriers[i], feeds_time[i]) for i, p in enumerate(partition.placed)
+    ]
+    levels = _levels(partition, edges, order, keys)
+    groups: dict[tuple[object, int], list[int]] = {}
+    for op in order:
+        groups.setdefault((keys[op], levels[op]), []).append(op)
+    rank = {op: i for i, op in enumerate(order)}
+    parts = [sorted(ops, key=rank.__getitem__) for ops in _merge(list(groups.values()), keys, edges)]
+    return [_segment(partition, i, ops, barriers[ops[0]]) for i, ops in enumerate(parts)]
+
+
+def _segment(partition: Partition, i: int, ops: list[int], barrier: int) -> Segment:
+    """What a barrier waits for is no part of its stage's macro tasks: it gets a label of its own."""
+    placed = partition.placed[ops[0]]
+    label = placed.label or partition.graph.operators[ops[0]].phase.value
+    label = label if barrier == NO_BARRIER else f"before_barrier_{label}"
+    return Segment(i, f"{label}/{i}", label, placed.grid, tuple(ops))
+
+
+def barrier_levels(
+    partition: Partition, edges: list[Edge], order: list[int]
+) -> tuple[list[int], list[bool]]:
+    """Per operator: the first barrier that waits for it (NO_BARRIER: none), and whether it is split
+    in time, or work split in time depends on it.
+
+    A barrier is an operator that needs several time parts of what it reads, and on which work split
+    in time depends (batch statistics, a count of valid tokens). What it waits for must run for all
+    time parts first, so it must not share a task with what need not.
+    """
+    count = len(partition.graph.operators)
+    outgoing: list[list[Edge]] = [[] for _ in range(count)]
+    incoming: list[list[Edge]] = [[] for _ in range(count)]
+    for edge in edges:
+        outgoing[edge.producer].append(edge)
+        incoming[edge.reader].append(edge)
+    feeds_time = [len(p.grid.time_dims) > 0 for p in partition.placed]
+    for op in reversed(order):
+        feeds_time[op] |= any(feeds_time[e.reader] for e in outgoing[op])
+    height = [0] * count
+    for op in order:
+        height[op] = max((height[e.producer] + e.match.is_mixing for e in incoming[op]), default=0)
+    level = [NO_BARRIER] * count
+    for op in reversed(order):
+        for e in outgoing[op]:
+            level[op] = min(level[op], level[e.reader])
+            if e.match.is_mixing and feeds_time[e.reader]:
+                level[op] = min(level[op], height[e.reader])
+    return level, feeds_time
+
+
+def _levels(
+    partition: Partition, edges: list[Edge], order: list[int], keys: list[tuple[object, ...]]
+) -> list[int]:
+    """How many segment boundaries lie above each operator; lowered to its readers' where possible."""
+    incoming: list[list[Edge]] = [[] for _ in keys]
+    outgoing: list[list[Edge]] = [[] for _ in keys]
+    for edge in edges:
+        incoming[edge.reader].append(edge)
+        outgoing[edge.producer].append(edge)
+    levels = [0] * len(keys)
+
+    def step(edge: Edge) -> int:
+        same = keys[edge.producer] == keys[edge.reader] and edge.match.is_aligned
+        return 0 if same else 1
+
+    for op in order:
+        levels[op] = max((levels[e.producer] + step(e) for e in incoming[op]), default=0)
+    for op in reversed(order):
+        if outgoing[op]:
+            levels[op] = max(levels[op], min(levels[e.reader] - step(e) for e in outgoing[op]))
+    return levels
+
+
+def _merge(groups: list[list[int]], keys: list[tuple[object, ...]], edges: list[Edge]) -> list[list[int]]:
+    """Join groups of one key as long as no path leads out of the joined group and back."""
+    home = {op: g for g, ops in enumerate(groups) for op in ops}
+    after: list[set[int]] = [set() for _ in groups]
+    before: list[set[int]] = [set() for _ in groups]
+    mixing: set[tuple[int, int]] = set()
+    for e in edges:
+        a, b = home[e.producer], home[e.reader]
+        if a != b:
+            after[a].add(b)
+            before[b].add(a)
+            if not e.match.is_aligned:
+                mixing.add((a, b))
+    alive: dict[object, list[int]] = {}
+    merged = [list(ops) for ops in groups]
+    for g, ops in enumerate(groups):
+        peers = alive.setdefault(keys[ops[0]], [])
+        for p in peers[::-1]:
+            blocked = (p, g) in mixing or (g, p) in mixing
+            if not blocked and not _detour(after, p, g) and not _detour(after, g, p):
+                _contract(after, before, mixing, p, g)
+                merged[p] += merged[g]
+                merged[g] = []
+                break
+        else:
+            peers.append(g)
+    return [ops for ops in merged if ops]
+
+
+def _detour(after: list[set[int]], start: int, goal: int) -> bool:
+    """Whether a path of two or more steps leads from group `start` to `goal`."""
+    stack = [n for n in after[start] if n != goal]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        for n in after[node]:
+            if n == goal:
+                return True
+            if n not in seen:
+                seen.add(n)
+                stack.append(n)
+    return False
+
+
+def _contract(
+    after: list[set[int]], before: list[set[int]], mixing: set[tuple[int, int]], keep: int, gone: int
+) -> None:
+    """Group `gone` becomes part of group `keep`."""
+    for n in after[gone]:
+        before[n].discard(gone)
+        if n != keep:
+            after[keep].add(n)
+            before[n].add(keep)
+    for n in before[gone]:
+        after[n].discard(gone)
+        if n != keep:
+            after[n].add(keep)
+            before[keep].add(n)
+    after[keep].discard(gone)
+    before[keep].discard(gone)
+    for a, b in [m for m in mixing if gone in m]:
+        mixing.discard((a, b))
+        mixing.add((keep if a == gone else a, keep if b == gone else b))
+    after[gone], before[gone] = set(), set()

@@ -1,0 +1,275 @@
+"""Capture: the joint forward and backward ATen graph of a step; torch's private APIs live here.
+
+Tried with torch 2.13. `torch.export` runs the user's Python code once; AOTAutograd then
+differentiates what `rewrite` makes of the exported graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.fx.proxy
+import torch.fx.traceback as fx_traceback
+from torch import nn
+from torch._dynamo.exc import UserError
+from torch._functorch._aot_autograd.descriptors import (
+    BufferAOTInput,
+    GradAOTOutput,
+    InputMutationAOTOutput,
+    ParamAOTInput,
+    PlainAOTInput,
+    PlainAOTOutput,
+)
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.export.graph_signature import InputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from superscaler.errors import TraceError
+from superscaler.trace.constant import Constant, read_constant
+from superscaler.trace.decompose import DECOMPOSITIONS
+from superscaler.trace.fake import fake_copy, fake_like
+from superscaler.trace.rewrite import Rewriter
+from superscaler.trace.source import is_user_file, user_line
+
+_UNSUPPORTED = (
+    UserError,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+    GuardOnDataDependentSymNode,
+)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The joint graph, and what its placeholders and outputs are.
+
+    `inputs` maps a placeholder to ("param", name), ("buffer", name) or ("input", leaf number);
+    the loss's tangent is in none. `outputs` are nodes; a gradient is by its parameter's name, a
+    new buffer value by its buffer's name.
+    """
+
+    graph: torch.fx.Graph
+    inputs: dict[torch.fx.Node, tuple[str, Any]]
+    tangent: torch.fx.Node | None
+    loss: torch.fx.Node
+    metrics: tuple[tuple[str, torch.fx.Node], ...]
+    grads: dict[str, torch.fx.Node]
+    buffers: dict[str, torch.fx.Node]
+
+
+def capture(
+    step: Callable[[Any, Any], Any],
+    model: nn.Module,
+    leaves: list[Any],
+    rebuild: Callable[[list[Any]], Any],
+) -> Capture:
+    """The joint graph of `step(model, rebuild(leaves))`; leaves that are no tensors are constants.
+
+    Raises TraceError if the step cannot be captured; errors of the step itself pass through.
+    """
+    mode = FakeTensorMode()
+    tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    fakes = tuple(fake_like(leaves[i], mode) for i in tensors)
+    wrapper = _Step(step, fake_copy(model, mode), leaves, rebuild)
+    with _errors_explained(), _user_frames_kept():
+        exported = torch.export.export(wrapper, fakes, strict=False)
+        joint_module = _JointModule(exported, wrapper)
+        with contextlib.ExitStack() as stack:
+            joint = aot_export_joint_with_descriptors(
+                stack, joint_module, fakes, decompositions=DECOMPOSITIONS
+            )
+            graph = joint.graph_module.graph
+    return _describe(graph, joint_module, tensors, wrapper.metrics.names)
+
+
+class _Metrics:
+    """The names of the metrics that the step returned."""
+
+    names: tuple[str, ...] = ()
+
+
+class _Step(nn.Module):
+    """The step as a module: tensors in, (loss, *metrics) out."""
+
+    def __init__(
+        self,
+        step: Callable[[Any, Any], Any],
+        model: nn.Module,
+        leaves: list[Any],
+        rebuild: Callable[[list[Any]], Any],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.step = step
+        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        self.positions = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        self.rebuild = rebuild
+        self.metrics = _Metrics()  # export puts back attributes, not what they hold
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        leaves = list(self.leaves)
+        for position, tensor in zip(self.positions, tensors, strict=True):
+            leaves[position] = tensor
+        result = self.step(self.model, self.rebuild(leaves))
+        loss, metrics = _check_result(result)
+        self.metrics.names = tuple(metrics)
+        return (loss, *(metric.detach() for metric in metrics.values()))
+
+
+def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The step's result as loss and metrics."""
+    loss, metrics = result, {}
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
+        loss, metrics = result
+    if not isinstance(loss, torch.Tensor):
+        raise TraceError(
+            f"the step returned {_kind(result)}; return the loss (a scalar tensor), or the loss "
+            "and a dict of metrics"
+        )
+    if loss.dim():
+        raise TraceError(
+            f"the loss has shape {tuple(loss.shape)}; return a scalar tensor, loss.mean() say"
+        )
+    if not loss.is_floating_point():
+        raise TraceError(f"the loss is of {loss.dtype}; return a floating-point scalar")
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or not isinstance(metric, torch.Tensor):
+            raise TraceError(
+                f"metric {name!r} is {_kind(metric)}; metrics are tensors by name (no .item())"
+            )
+    return loss, metrics
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        inside = ", ".join(type(item).__name__ for item in value)
+        return f"a {type(value).__name__} of ({inside})"
+    return f"a {type(value).__name__}"
+
+
+class _JointModule(nn.Module):
+    """Runs the rewritten export graph on the fake parameters, registered under flat names."""
+
+    def __init__(self, exported: torch.export.ExportedProgram, wrapper: _Step) -> None:
+        super().__init__()
+        parameters = dict(wrapper.named_parameters(remove_duplicate=False))
+        buffers = dict(wrapper.named_buffers(remove_duplicate=False))
+        self.graph_module = [exported.graph_module]  # in a list: no submodule of this one
+        self.names: dict[str, str] = {}  # flat name -> the model's name
+        self.feeds: list[str | Constant | None] = []  # per placeholder: flat name, constant, or None for an input
+        flat_names: dict[int, str] = {}
+        for spec in exported.graph_signature.input_specs:
+            if spec.kind is InputKind.USER_INPUT:
+                self.feeds.append(None)
+            elif spec.kind is InputKind.PARAMETER:
+                self.feeds.append(self._register(spec.target, parameters, flat_names, "p"))
+            elif spec.kind is InputKind.BUFFER:
+                self.feeds.append(self._register(spec.target, buffers, flat_names, "b"))
+            elif spec.kind is InputKind.CONSTANT_TENSOR:
+                self.feeds.append(read_constant(exported.constants[spec.target]))
+            else:
+                raise TraceError(f"the step reads {spec.target}, a {spec.kind.name}; not supported")
+
+    def _register(
+        self, name: str, tensors: dict[str, Any], flat_names: dict[int, str], prefix: str
+    ) -> str:
+        tensor = tensors[name]
+        if id(tensor) not in flat_names:
+            flat = f"{prefix}{len(flat_names)}"
+            flat_names[id(tensor)] = flat
+            first = next(n for n, t in tensors.items() if t is tensor)
+            self.names[flat] = first.removeprefix("model.")
+            if prefix == "p":
+                self.register_parameter(flat, tensor)
+            else:
+                self.register_buffer(flat, tensor)
+        return flat_names[id(tensor)]
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        inputs = iter(tensors)
+        arguments = [self._argument(feed, inputs) for feed in self.feeds]
+        with fx_traceback.preserve_node_meta():
+            return Rewriter(self.graph_module[0]).run(*arguments, enable_io_processing=False)
+
+    def _argument(self, feed: str | Constant | None, inputs: Iterator[torch.Tensor]) -> Any:
+        if feed is None:
+            return next(inputs)
+        return getattr(self, feed) if isinstance(feed, str) else feed.build()
+
+
+def _describe(
+    graph: torch.fx.Graph, module: _JointModule, tensors: list[int], metric_names: tuple[str, ...]
+) -> Capture:
+    """Read the descriptors of the joint graph's placeholders and outputs."""
+    inputs: dict[torch.fx.Node, tuple[str, Any]] = {}
+    tangent = None
+    for node in graph.find_nodes(op="placeholder"):
+        match node.meta["desc"]:
+            case ParamAOTInput(target=flat):
+                inputs[node] = ("param", module.names[flat])
+            case BufferAOTInput(target=flat):
+                inputs[node] = ("buffer", module.names[flat])
+            case PlainAOTInput(idx=index):
+                inputs[node] = ("input", tensors[index])
+            case _:
+                tangent = node
+    (output,) = graph.find_nodes(op="output")
+    plain: dict[int, torch.fx.Node] = {}
+    grads: dict[str, torch.fx.Node] = {}
+    buffers: dict[str, torch.fx.Node] = {}
+    for node, descriptor in zip(output.args[0], output.meta["desc"], strict=True):
+        match descriptor:
+            case PlainAOTOutput(idx=index):
+                plain[index] = node
+            case GradAOTOutput(grad_of=ParamAOTInput(target=flat)) if node is not None:
+                grads[module.names[flat]] = node
+            case InputMutationAOTOutput(mutated_input=BufferAOTInput(target=flat)):
+                buffers[module.names[flat]] = node
+            case InputMutationAOTOutput(mutated_input=mutated):
+                raise TraceError(f"the step changes {mutated.expr()} in place; only buffers may change")
+    metrics = tuple((name, plain[1 + i]) for i, name in enumerate(metric_names))
+    return Capture(graph, inputs, tangent, plain[0], metrics, grads, buffers)
+
+
+class _UserFrames(set[tuple[str, str]]):
+    """The set of all (file, function) of the user's."""
+
+    def __contains__(self, frame: object) -> bool:
+        return isinstance(frame, tuple) and is_user_file(frame[0])
+
+
+@contextlib.contextmanager
+def _user_frames_kept() -> Iterator[None]:
+    """Stack traces with the step's own frames; torch keeps frames named `forward` and these."""
+    if not hasattr(torch.fx.proxy, "_STACK_TRACE_ANCHORS"):  # older than 2.13
+        yield
+        return
+    with patch.object(torch.fx.proxy, "_STACK_TRACE_ANCHORS", _UserFrames()):
+        yield
+
+
+@contextlib.contextmanager
+def _errors_explained() -> Iterator[None]:
+    """Torch's errors about what cannot be captured become TraceErrors naming the user's line."""
+    try:
+        yield
+    except _UNSUPPORTED as error:
+        line = user_line(error.__traceback__)
+        reason = str(error).strip().split("\n")[0]
+        raise TraceError(
+            f"{line}: the step depends on the values of tensors ({type(error).__name__}: {reason}); "
+            "replace if and loops on tensors, .item(), nonzero() and boolean indexing by "
+            "torch.where, masks or fixed-size selections"
+        ) from error

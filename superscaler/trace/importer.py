@@ -1,0 +1,204 @@
+"""Import: the captured fx graph becomes drafted operators, each with its module and source line."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from superscaler.errors import TraceError
+from superscaler.graph.operator import Phase
+from superscaler.graph.tensor import TensorKind
+from superscaler.trace.capture import Capture
+from superscaler.trace.draft import Draft, OperatorDraft, Value
+from superscaler.trace.names import module_path
+from superscaler.trace.simplify import Call, simplify
+from superscaler.trace.source import source_of
+
+_PLACEMENT = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
+
+
+@dataclass
+class Importer:
+    """Walks the joint graph in order; `env` holds the drafted tensors that a node stands for."""
+
+    draft: Draft
+    env: dict[fx.Node, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    late: set[int] = field(default_factory=set)  # tensors made in the backward
+
+    def run(self, capture: Capture, given: dict[tuple[str, Any], int]) -> None:
+        """Draft every call; `given` numbers the tensors that placeholders stand for."""
+        for node in capture.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node, capture, given)
+            elif node.op == "call_function":
+                self._call_function(node)
+            elif node.op == "get_attr":
+                raise TraceError(f"{self._source(node)}: constant {node.target} is not supported")
+
+    def _placeholder(
+        self, node: fx.Node, capture: Capture, given: dict[tuple[str, Any], int]
+    ) -> None:
+        if node in capture.inputs:
+            self.env[node] = given[capture.inputs[node]]
+        elif node is capture.tangent:
+            value = node.meta["val"]
+            (self.env[node],) = self.draft.call(
+                "aten.full.default",
+                ([], 1.0),
+                {"dtype": value.dtype},
+                [((), value.dtype)],
+                phase=Phase.BACKWARD,
+                name="loss.grad",
+            )
+
+    def _call_function(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            self.env[node] = self.env[node.args[0]][node.args[1]]
+            return
+        if not isinstance(node.target, torch._ops.OpOverload):
+            raise TraceError(f"{self._source(node)}: operator {node.target} is not supported")
+        value = node.meta.get("val")
+        if value is None:
+            return  # an assertion about a tensor's metadata
+        self._refuse_dynamic(node, value)
+        self._refuse_strides(node)
+        args = tuple(self._argument(a) for a in node.args)
+        kwargs = {
+            key: self._argument(a)
+            for key, a in node.kwargs.items()
+            if key not in _PLACEMENT and a is not None
+        }
+        self.env[node] = self._draft(node, args, kwargs, value)
+
+    def _draft(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
+        target, details = str(node.target), self._details(node)
+        if isinstance(value, torch.Tensor):
+            call = Call(target, args, kwargs, tuple(value.shape), value.dtype, details)
+            result = simplify(self.draft, call)
+            if result is None:
+                result = call.emit(self.draft, target, *args, **kwargs)
+            results = [result]
+        else:
+            # An output that is not computed (a gradient masked out) is a placeholder.
+            outputs = [
+                ((), torch.float32) if item is None else (tuple(item.shape), item.dtype)
+                for item in value
+            ]
+            results = list(self.draft.call(target, args, kwargs, outputs, **details))
+        self._keep_phases_in_order(results)
+        return results[0] if isinstance(value, torch.Tensor) else results
+
+    def _keep_phases_in_order(self, results: list[int]) -> None:
+        """What reads a tensor of the backward belongs to the backward."""
+        producer = self.draft.producer(results[0])
+        if producer is None:
+            return
+        if any(i in self.late for i in producer.inputs):
+            producer.phase = Phase.BACKWARD
+        if producer.phase is Phase.BACKWARD:
+            self.late.update(producer.outputs)
+
+    def _details(self, node: fx.Node) -> dict[str, Any]:
+        meta = node.meta
+        is_backward = bool(meta.get("autograd_backward")) or meta.get("partitioner_tag") == "is_backward"
+        stack = meta.get("fwd_nn_module_stack" if is_backward else "nn_module_stack")
+        origin = meta.get("from_node")
+        return {
+            "phase": Phase.BACKWARD if is_backward else Phase.FORWARD,
+            "module": module_path(stack),
+            "source": self._source(node),
+            "seq_nr": meta.get("seq_nr", -1),
+            "origin": origin[-1].name if origin and not is_backward else "",
+            "sums_gradients": bool(meta.get("is_gradient_acc")),
+        }
+
+    def _source(self, node: fx.Node) -> str:
+        trace = node.meta.get("stack_trace") or ""
+        if trace not in self.sources:
+            self.sources[trace] = source_of(trace)
+        return self.sources[trace]
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return Value(self.env[argument])
+        if isinstance(argument, (list, tuple)):
+            return [self._argument(item) for item in argument]
+        return argument
+
+    def _refuse_dynamic(self, node: fx.Node, value: Any) -> None:
+        tensors = value if isinstance(value, (list, tuple)) else [value]
+        for item in tensors:
+            if item is not None and not isinstance(item, torch.Tensor):
+                raise TraceError(
+                    f"{self._source(node)}: {node.target} gives a number that depends on tensors; "
+                    "keep it a tensor"
+                )
+            if item is not None and item.is_complex():
+                raise TraceError(
+                    f"{self._source(node)}: {node.target} gives a complex tensor; use real and "
+                    "imaginary parts (cos and sin)"
+                )
+
+    def _refuse_strides(self, node: fx.Node) -> None:
+        if "as_strided" in str(node.target) and not node.args[0].meta["val"].is_contiguous():
+            raise TraceError(
+                f"{self._source(node)}: as_strided of a tensor that is not contiguous; "
+                "call contiguous() on it first, or use view and transpose"
+            )
+
+
+def link_backward(draft: Draft, live: list[int]) -> None:
+    """Give every backward operator its forward operator, and the module and line if it has none.
+
+    Of the live forward operators of one autograd node, which share a number, it is the last.
+    """
+    last: dict[int, int] = {}
+    origins: dict[int, str] = {}
+    for number in live:
+        op = draft.operators[number]
+        if op.phase is Phase.FORWARD and op.seq_nr >= 0 and _is_floating(draft, op):
+            if origins.setdefault(op.seq_nr, op.origin) == op.origin:
+                last[op.seq_nr] = number
+    for op in draft.operators:
+        if op.phase is Phase.BACKWARD and op.seq_nr >= 0 and not op.sums_gradients:
+            op.forward = last.get(op.seq_nr, -1)
+            _inherit(op, draft.operators[op.forward] if op.forward >= 0 else None)
+    _place_sums(draft)
+
+
+def _is_floating(draft: Draft, op: OperatorDraft) -> bool:
+    """Whether a gradient can pass through the operator."""
+    return draft.tensors[op.outputs[0]].dtype.is_floating_point
+
+
+def _inherit(op: OperatorDraft, other: OperatorDraft | None) -> None:
+    if other is not None:
+        op.module = op.module or other.module
+        op.source = op.source or other.source
+
+
+def _place_sums(draft: Draft) -> None:
+    """A sum of gradients belongs where the summed gradient is read first."""
+    reader: dict[int, OperatorDraft] = {}
+    for op in reversed(draft.operators):
+        if op.sums_gradients:
+            _inherit_first(op, reader)
+        for tensor in op.inputs:
+            reader[tensor] = op
+
+
+def _inherit_first(op: OperatorDraft, reader: dict[int, OperatorDraft]) -> None:
+    first = reader.get(op.outputs[0])
+    op.module, op.source = (first.module, first.source) if first else ("", "")
+
+
+def given_tensor(draft: Draft, kind: TensorKind, name: str, tensor: torch.Tensor) -> int:
+    """Draft a tensor that exists before the step."""
+    if tensor.is_complex():
+        raise TraceError(f"{kind.value} {name} is of {tensor.dtype}; complex tensors are not supported")
+    return draft.tensor(tuple(tensor.shape), tensor.dtype, kind, name)

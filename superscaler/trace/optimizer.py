@@ -1,0 +1,120 @@
+"""The optimizer as graph operators: which state tensors it keeps, and that it is element-wise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from superscaler.errors import TraceError
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+_NOT_ELEMENTWISE = ("LBFGS", "Adafactor", "Muon", "SparseAdam")
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """What the optimizer keeps: per parameter (name, dtype) of its element-wise states; its text."""
+
+    states: dict[str, tuple[tuple[str, torch.dtype], ...]]
+    text: str
+
+
+def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) -> OptimizerState:
+    """Run the user's optimizer on tiny stand-ins of the parameters and see what it keeps.
+
+    A stand-in has its parameter's dtype and number of dims, so that groups by these are as the
+    user made them. Two steps on the whole and on parts of the stand-ins must agree: an update that
+    is not element-wise cannot be split.
+
+    Raises TraceError for optimizers that are not element-wise.
+    """
+    whole = [_stand_in(p.dim(), p.dtype) for p in parameters.values()]
+    parts = [nn.Parameter(_part(p.detach()).clone()) for p in whole]
+    optimizer = _two_steps(factory, whole, [_gradient(p) for p in whole])
+    _two_steps(factory, parts, [_part(_gradient(p)) for p in whole])
+    name = type(optimizer).__name__
+    for parameter, part in zip(whole, parts, strict=True):
+        if not torch.allclose(_part(parameter.detach()), part.detach(), rtol=1e-3, equal_nan=True):
+            raise TraceError(_not_elementwise(name))
+    states = {
+        key: _states_of(optimizer, name, parameter)
+        for key, parameter in zip(parameters, whole, strict=True)
+    }
+    return OptimizerState(states, _text(optimizer))
+
+
+def _two_steps(
+    factory: OptimizerFactory, parameters: list[nn.Parameter], grads: list[Tensor]
+) -> torch.optim.Optimizer:
+    optimizer = factory(parameters)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TraceError(
+            f"optimizer(parameters) returned a {type(optimizer).__name__}; "
+            "return a torch.optim.Optimizer"
+        )
+    if type(optimizer).__name__ in _NOT_ELEMENTWISE:
+        raise TraceError(_not_elementwise(type(optimizer).__name__))
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if any(id(p) not in held for p in parameters):
+        raise TraceError(
+            f"{type(optimizer).__name__} leaves out parameters it was given; pass it all of "
+            "them, and set requires_grad_(False) on those to be left alone"
+        )
+    for _ in range(2):
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = grad.clone()
+        optimizer.step()
+    return optimizer
+
+
+def _stand_in(num_dims: int, dtype: torch.dtype) -> nn.Parameter:
+    shape = [2 + d for d in range(num_dims)]
+    return nn.Parameter(_numbers(shape, 1.0).to(dtype))
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return _numbers(list(parameter.shape), 0.3).to(parameter.dtype)
+
+
+def _numbers(shape: list[int], scale: float) -> Tensor:
+    """Fixed numbers of both signs and several magnitudes."""
+    count = int(torch.Size(shape).numel())
+    return (torch.arange(1, count + 1) * 0.7).sin().mul(scale).view(shape)
+
+
+def _part(tensor: Tensor) -> Tensor:
+    """The last row, without the last column."""
+    for dim in range(tensor.dim()):
+        tensor = tensor[-1:] if dim == 0 else tensor.narrow(dim, 0, tensor.shape[dim] - 1)
+    return tensor
+
+
+def _states_of(
+    optimizer: torch.optim.Optimizer, name: str, parameter: Tensor
+) -> tuple[tuple[str, torch.dtype], ...]:
+    found = []
+    for key, value in optimizer.state[parameter].items():
+        if not isinstance(value, Tensor) or key == "step":
+            continue
+        if value.shape == parameter.shape:
+            found.append((key, value.dtype))
+        elif value.numel() > 1:
+            raise TraceError(_not_elementwise(name))
+    return tuple(found)
+
+
+def _not_elementwise(name: str) -> str:
+    return (
+        f"optimizer {name} does not update its parameters element by element, so its update cannot "
+        "be split over devices; use SGD, Adam, AdamW, Adagrad, RMSprop or another element-wise one"
+    )
+
+
+def _text(optimizer: torch.optim.Optimizer) -> str:
+    """ "AdamW(lr=0.001, betas=(0.9, 0.999), ...)": the class and its defaults."""
+    settings = ", ".join(f"{key}={value!r}" for key, value in optimizer.defaults.items())
+    return f"{type(optimizer).__name__}({settings})"

@@ -1,0 +1,27 @@
+"""Model transformation and assignment: op_trans, op_assign, op_order, and plans applied with them."""
+
+from superscaler.transform.partition import Grid, Partition, Placed
+from superscaler.transform.primitives import (
+    Recompute,
+    Replicate,
+    Split,
+    op_assign,
+    op_order,
+    op_trans,
+    start,
+)
+from superscaler.transform.select import select
+
+__all__ = [
+    "Grid",
+    "Partition",
+    "Placed",
+    "Recompute",
+    "Replicate",
+    "Split",
+    "op_assign",
+    "op_order",
+    "op_trans",
+    "select",
+    "start",
+]

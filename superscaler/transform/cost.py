@@ -1,0 +1,36 @@
+"""A first estimate of what operators cost, for cutting stages and ranking axes."""
+
+from __future__ import annotations
+
+from math import prod
+
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+
+HEAVY = ("mm", "bmm", "convolution", "convolution_backward", "attention", "attention_backward", "addmm")
+FLOPS_PER_BYTE = 50.0  # of memory traffic, against arithmetic
+
+
+def is_heavy(target: str) -> bool:
+    """Whether the operator's time is arithmetic (products), not memory traffic."""
+    return target.split(".")[1] in HEAVY
+
+
+def flops(graph: Graph, axes: Axes, op: int) -> float:
+    """Multiply-adds of a product operator, from its iteration axes; 0 for others."""
+    operator = graph.operators[op]
+    if not is_heavy(operator.target):
+        return 0.0
+    size = 2.0 * prod(it.size for it in axes.operators[op].iters)
+    if operator.target.endswith("convolution_backward.default"):
+        size *= 2
+    return size
+
+
+def cost(graph: Graph, axes: Axes, op: int) -> float:
+    """Arithmetic plus memory traffic of an operator, in flops."""
+    operator = graph.operators[op]
+    if axes.operators[op].rule.is_view:
+        return 0.0
+    moved = sum(graph.tensors[t].num_bytes for t in (*operator.inputs, *operator.outputs) if t >= 0)
+    return flops(graph, axes, op) + FLOPS_PER_BYTE * moved

@@ -1,0 +1,94 @@
+"""Partial values: linear operators work on partial sums, so that they are reduced once, and late."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from superscaler.transform.partition import REPLICATE, VALUE, Partition, Placed
+
+
+def propagate_partial(partition: Partition) -> Partition:
+    """Let replicated linear operators take partial sums as they are.
+
+    Along one grid dim an operator can, if all inputs of one of its linear sets, and no others, are
+    partial sums. A tensor stays partial only if all its readers can: else it is reduced once, for
+    all of them.
+    """
+    work = _Work(partition)
+    while work.sweep():
+        pass
+    return partition.with_placed(work.result())
+
+
+class _Work:
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.graph = partition.graph
+        self.axes = partition.axes
+        self.refused: set[tuple[int, int]] = set()  # (operator, grid dim) that must not
+        self.chosen: dict[tuple[int, int], frozenset[int]] = {}
+        self.final = set(self.graph.results)
+
+    def sweep(self) -> bool:
+        """One optimistic forward pass, then refuse what a tensor's other readers forbid."""
+        self.chosen = {}
+        for op in self.graph.operators:
+            placed = self.partition.placed[op.id]
+            for dim, role in enumerate(placed.roles):
+                if role == REPLICATE and placed.grid.shape[dim] > 1 and (op.id, dim) not in self.refused:
+                    inputs = self._linear_inputs(op.id, dim)
+                    if inputs:
+                        self.chosen[op.id, dim] = inputs
+        bad = {key for key, inputs in self.chosen.items() if not self._readers_agree(*key, inputs)}
+        self.refused |= bad
+        return bool(bad)
+
+    def _linear_inputs(self, op: int, dim: int) -> frozenset[int]:
+        operator = self.graph.operators[op]
+        partial = frozenset(i for i, t in enumerate(operator.inputs) if self._is_partial(t, op, dim))
+        if not partial:
+            return partial
+        earlier = self.partition.placed[op].linear
+        if earlier and earlier != partial:
+            return frozenset()
+        others = [self.chosen[op, d] for d in range(dim) if (op, d) in self.chosen]
+        if any(o != partial for o in others):
+            return frozenset()
+        fits = any(partial == s for s in self.axes.operators[op].rule.linear)
+        return partial if fits else frozenset()
+
+    def _is_partial(self, tensor: int, reader: int, dim: int) -> bool:
+        """Whether the tensor's producer, on the reader's grid, leaves partial sums along `dim`."""
+        if tensor not in self.graph.producer:
+            return False
+        maker, k = self.graph.producer[tensor]
+        placed = self.partition.placed[maker]
+        if placed.grid.key != self.partition.placed[reader].grid.key:
+            return False
+        if (maker, dim) in self.chosen:
+            return True
+        role, own = placed.roles[dim], self.axes.operators[maker]
+        if role == VALUE:
+            return True
+        return role >= 0 and role not in own.outputs[k] and own.iters[role].reduce == "sum"
+
+    def _readers_agree(self, op: int, dim: int, inputs: frozenset[int]) -> bool:
+        """Whether every reader of the operator's partial inputs takes them as they are."""
+        for i in inputs:
+            tensor = self.graph.operators[op].inputs[i]
+            if tensor in self.final:
+                return False
+            for reader, position in self.graph.consumers[tensor]:
+                placed = self.partition.placed[reader]
+                own_value = placed.roles[dim] == VALUE if dim < len(placed.roles) else False
+                if position not in self.chosen.get((reader, dim), ()) and not own_value:
+                    return False
+        return True
+
+    def result(self) -> tuple[Placed, ...]:
+        placed = list(self.partition.placed)
+        for (op, dim), inputs in self.chosen.items():
+            roles = list(placed[op].roles)
+            roles[dim] = VALUE
+            placed[op] = replace(placed[op], roles=tuple(roles), linear=inputs)
+        return tuple(placed)

@@ -1,0 +1,103 @@
+"""Selection: operators by module path, name and phase; axes by name or by the spots they touch."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from functools import lru_cache
+
+from superscaler.errors import PlanError, TransformError
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+from superscaler.graph.operator import Operator
+
+Selection = tuple[int, ...]  # operator ids, ascending
+
+
+@lru_cache(maxsize=4096)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """`*` stands for one path component (or part of one), `**` for any number."""
+    text = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^.]*")
+    return re.compile(text)
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a dotted path, or one of its parents, matches the pattern.
+
+    >>> matches("layers.3.mlp.fc1", "layers.*.mlp"), matches("layers.3", "layers.*.mlp")
+    (True, False)
+    """
+    return matched_prefix(path, pattern) is not None
+
+
+def matched_prefix(path: str, pattern: str) -> str | None:
+    """The shortest parent of `path` (or itself) that the pattern matches."""
+    pieces = path.split(".")
+    compiled = _pattern(pattern)
+    for n in range(1, len(pieces) + 1):
+        prefix = ".".join(pieces[:n])
+        if compiled.fullmatch(prefix):
+            return prefix
+    return None
+
+
+def select(graph: Graph, *patterns: str, phase: str = "") -> Selection:
+    """The operators whose module path or name matches one of the patterns.
+
+    Raises TransformError when nothing matches.
+    """
+    found = tuple(op.id for op in graph.operators if _selected(op, patterns, phase))
+    if not found:
+        raise TransformError(_nothing(graph, patterns, phase))
+    return found
+
+
+def _selected(op: Operator, patterns: tuple[str, ...], phase: str) -> bool:
+    if phase and op.phase.value != phase:
+        return False
+    return any(matches(op.module, p) or matches(op.name, p) for p in patterns)
+
+
+def _nothing(graph: Graph, patterns: tuple[str, ...], phase: str) -> str:
+    names = sorted({op.module for op in graph.operators if op.module})
+    close = [m for p in patterns for m in get_close_matches(p, names, 3, 0.3)] or names[:3]
+    what = f" in phase {phase}" if phase else ""
+    return (
+        f"no operator matches {', '.join(repr(p) for p in patterns)}{what}; expected module paths or "
+        f"operator names (* matches one component), for example {', '.join(close)}"
+    )
+
+
+def find_axes(graph: Graph, axes: Axes, spec: str) -> list[tuple[int, ...]]:
+    """The axes that `spec` names: for each spot it matches, the axes there, major to minor.
+
+    `spec` is an axis name, or `tensor:dim` with a pattern for the tensor's name.
+    Raises PlanError when there is none.
+    """
+    if spec in axes.names:
+        return [(axes.names[spec],)]
+    name, _, dim = spec.rpartition(":")
+    if not name or not dim.split(".")[0].isdigit():
+        raise PlanError(_no_axis(axes, spec))
+    number, _, factor = dim.partition(".")
+    found = []
+    for tensor in graph.tensors:
+        if not _pattern(name).fullmatch(tensor.name) or int(number) >= len(tensor.shape):
+            continue
+        slots = [axes.slots[tensor.id][s] for s in axes.dim_slots(tensor.id, int(number))]
+        if factor:
+            slots = slots[int(factor) : int(factor) + 1]
+        if slots:
+            found.append(tuple(slots))
+    if not found:
+        raise PlanError(_no_axis(axes, spec))
+    return found
+
+
+def _no_axis(axes: Axes, spec: str) -> str:
+    names = [n for n in axes.names if "axis" not in n]
+    close = get_close_matches(spec, names, 3, 0.4) or names[:4]
+    return (
+        f"no axis {spec!r} in this graph; expected an axis name or parameter:dim, for example "
+        f"{', '.join(close)} (`superscaler axes` lists all)"
+    )

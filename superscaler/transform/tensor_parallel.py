@@ -1,0 +1,90 @@
+"""Tensor-parallel axes: which axes of a graph are worth splitting across devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+from superscaler.transform.cost import flops, is_heavy
+
+
+@dataclass
+class _Score:
+    """What splitting one axis does: flops that are shared, bytes that must be exchanged."""
+
+    flops: float = 0.0
+    exchanged: float = 1.0
+    heavy: set[int] = field(default_factory=set)
+
+
+def tensor_parallel_axes(graph: Graph, axes: Axes, parts: int) -> list[int]:
+    """Axes to split in `parts`, best first: at most one in each product operator.
+
+    An axis gains the flops of the products that have it, and costs the bytes of partial sums to
+    reduce (where it is contracted) and of operands to gather (where it is frozen). Axes of the
+    batch's leaves (batch and positions) are other forms of parallelism and are left out.
+    """
+    scores = _scores(graph, axes)
+    taken: set[int] = set()
+    chosen: list[int] = []
+    data = {a for t in graph.batch if t >= 0 for a in axes.slots[t]}
+    in_params = {a for u in graph.updates for a in axes.slots[u.param]}
+    ranked = sorted(scores, key=lambda a: (-scores[a].flops / scores[a].exchanged, a))
+    for axis in ranked:
+        score = scores[axis]
+        if axis in data or axis not in in_params or axes.axes[axis].size % parts or not score.flops:
+            continue
+        if score.heavy & taken:
+            continue
+        taken |= score.heavy
+        chosen.append(axis)
+    return chosen
+
+
+def _scores(graph: Graph, axes: Axes) -> dict[int, _Score]:
+    scores: dict[int, _Score] = {}
+    for op in graph.operators:
+        own = axes.operators[op.id]
+        work = flops(graph, axes, op.id)
+        usable = {it.axis for it in own.iters if not it.frozen}
+        for axis in usable:
+            score = scores.setdefault(axis, _Score())
+            score.flops += work
+            if is_heavy(op.target):
+                score.heavy.add(op.id)
+        _add_exchanges(graph, axes, op.id, usable, scores)
+    return scores
+
+
+def _add_exchanges(
+    graph: Graph, axes: Axes, op: int, usable: set[int], scores: dict[int, _Score]
+) -> None:
+    own, operator = axes.operators[op], graph.operators[op]
+    for k, tensor in enumerate(operator.outputs):
+        if tensor < 0:
+            continue
+        here = {own.iters[i].axis for i in own.outputs[k] if i >= 0}
+        for it in own.iters:
+            if it.reduce and not it.frozen and it.axis not in here:
+                scores.setdefault(it.axis, _Score()).exchanged += graph.tensors[tensor].num_bytes
+    for i, tensor in enumerate(operator.inputs):
+        for axis in set(axes.slots[tensor]) - usable:
+            scores.setdefault(axis, _Score()).exchanged += graph.tensors[tensor].num_bytes
+
+
+def token_axes(graph: Graph, axes: Axes, split: set[int]) -> list[int]:
+    """The axes of positions: those that, beside the batch's first, run through what operators with a
+    contracted tensor-parallel axis put out, and that are in no parameter."""
+    in_params = {a for u in graph.updates for a in axes.slots[u.param]}
+    batch = axes.names.get("batch", -1)
+    found: dict[int, None] = {}
+    for op in graph.operators:
+        own = axes.operators[op.id]
+        if not any(it.axis in split and it.reduce and not it.frozen for it in own.iters):
+            continue
+        for tensor in op.outputs:
+            for axis in axes.slots[tensor] if tensor >= 0 else ():
+                if axis not in in_params and axis not in split and axis != batch:
+                    found[axis] = None
+    return list(found)
