@@ -31,3 +31,11 @@ class MaterializeError(SuperScalerError):
 
 class WorkloadError(SuperScalerError):
     """A workload file or callable is missing or malformed."""
+
+
+class VerifyError(SuperScalerError):
+    """The ranks of a program did not come far enough to be compared with the untouched model."""
+
+
+class ParallelizeError(SuperScalerError):
+    """A step made by `parallelize` is called in a way that its program was not compiled for."""

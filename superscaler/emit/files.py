@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from itertools import product
 from pprint import pformat
 from typing import Any
 
@@ -14,9 +13,9 @@ import torch.utils._pytree as pytree
 
 from superscaler.emit.assemble import Entry, Listing
 from superscaler.emit.constants import Time
-from superscaler.emit.local import PartIndex
+from superscaler.emit.owned import OwnedTables
 from superscaler.graph.tensor import PTensor, TensorKind
-from superscaler.materialize.program import Own, Program, ValueRef
+from superscaler.materialize.program import Program, ValueRef
 
 FORMAT = 1
 _CONSTANT = re.compile(r'"((?:group|place|start|index|box|exchange|to|from)\d+)"')
@@ -29,13 +28,40 @@ def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> d
         classes.setdefault(tuple(schedule), []).append(rank)
     used = {name: sorted(set(_CONSTANT.findall(f.text(name)))) for name, f in listing.functions.items()}
     files: dict[str, str] = {}
+    groups: set[tuple[int, ...]] = set()
+    owned = OwnedTables(program, listing.emission.parts)
     for number, (schedule, ranks) in enumerate(classes.items()):
         files[f"program_{number}.py"] = _program_text(listing, schedule, ranks, number, len(classes))
         times = _constant_times(schedule, used)
         for rank in ranks:
-            files[f"rank_{rank}.py"] = _rank_text(program, listing, rank, number, times)
-    files["manifest.json"] = json.dumps(_manifest(program, header), indent=1, sort_keys=True) + "\n"
+            constants = {name: listing.emission.constants.of_rank(name, rank, ts) for name, ts in times.items()}
+            files[f"rank_{rank}.py"] = _rank_text(program, rank, number, constants, owned.tables(rank))
+            groups.update(_groups(constants))
+    header = {"groups": sorted(groups), "state_layout": owned.state_layout, **header}
+    files["manifest.json"] = _json(_manifest(program, header))
     return files
+
+
+def _json(data: dict[str, Any]) -> str:
+    """`data` as JSON with a line for each of its entries, and for each entry of a dict in it."""
+
+    def text(value: Any) -> str:
+        if not isinstance(value, dict) or not value:
+            return json.dumps(value, sort_keys=True)
+        rows = (f"  {json.dumps(k)}: {json.dumps(v, sort_keys=True)}" for k, v in sorted(value.items()))
+        return "{\n" + ",\n".join(rows) + "\n }"
+
+    rows = (f" {json.dumps(key)}: {text(value)}" for key, value in sorted(data.items()))
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def _groups(constants: dict[str, Any]) -> set[tuple[int, ...]]:
+    """The sets of ranks that this rank communicates in."""
+    found: set[tuple[int, ...]] = set()
+    for name, value in constants.items():
+        if name.startswith("group"):
+            found.update(value.values() if isinstance(value, dict) else (value,))
+    return {group for group in found if len(group) > 1}
 
 
 def _ranks_text(ranks: list[int]) -> str:
@@ -69,67 +95,14 @@ def _constant_times(schedule: tuple[Entry, ...], used: dict[str, list[str]]) -> 
 
 
 def _rank_text(
-    program: Program, listing: Listing, rank: int, number: int, times: dict[str, list[Time]]
+    program: Program, rank: int, number: int, constants: dict[str, Any], tables: str
 ) -> str:
-    constants = {name: listing.emission.constants.of_rank(name, rank, ts) for name, ts in times.items()}
-    tables: dict[str, list[dict[str, Any]]] = {"PARAMETERS": [], "BUFFERS": [], "INPUTS": []}
-    for own in program.owned:
-        tensor = program.partition.graph.tensors[own.tensor]
-        if tensor.kind is TensorKind.STATE:
-            continue  # the real optimizer keeps its own state
-        table = {TensorKind.INPUT: "INPUTS", TensorKind.BUFFER: "BUFFERS"}.get(tensor.kind, "PARAMETERS")
-        tables[table] += _own_entries(program, listing, own, tensor, rank)
     parts = [f'"""Rank {rank}\'s constants for program_{number}.py."""\n', f'PROGRAM = "program_{number}"\nRANK = {rank}']
     parts.append(f"CONSTANTS = {pformat(constants, width=100, sort_dicts=True)}")
-    parts += [f"{name} = {_table(entries)}" for name, entries in tables.items()]
+    parts.append(tables)
     parts.append(f"RESULTS = {_results(program, rank)!r}")
     parts.append(f"NEW_BUFFERS = {_new_buffers(program, rank)!r}")
     return "\n".join(parts) + "\n"
-
-
-def _table(entries: list[dict[str, Any]]) -> str:
-    if not entries:
-        return "[]"
-    return "[\n" + "".join(f"    {entry!r},\n" for entry in entries) + "]"
-
-
-def _own_entries(
-    program: Program, listing: Listing, own: Own, tensor: PTensor, rank: int
-) -> list[dict[str, Any]]:
-    """This rank's parts of one owned tensor."""
-    layout, axes = own.layout, program.partition.axes
-    grid = layout.grid
-    if rank not in _members(listing, grid):
-        return []
-    index = listing.emission.parts.setdefault(grid.key, PartIndex(grid, {}))
-    found = []
-    for key in product(*(range(grid.time_shape[k]) for k in own.keys)):
-        time = [0] * len(grid.time_dims)
-        for k, i in zip(own.keys, key):
-            time[k] = i
-        if rank not in grid.at(tuple(time)):
-            continue
-        box = layout.box(index(rank, tuple(time)))
-        name: Any = tensor.name
-        if tensor.kind is TensorKind.INPUT:
-            name = program.partition.graph.batch.index(tensor.id)
-        entry = {
-            "key": (own.name, tuple(key)),
-            "name": name,
-            "slots": axes.dims_of(tensor.id, layout.sizes),
-            "box": axes.dims_of(tensor.id, box),  # type: ignore[arg-type]
-        }
-        if own.trained:
-            entry["trained"] = True
-        found.append(entry)
-    return found
-
-
-def _members(listing: Listing, grid: Any) -> set[int]:
-    known = listing.emission.members
-    if grid.key not in known:
-        known[grid.key] = set(grid.devices.ravel().tolist())
-    return known[grid.key]
 
 
 def _reference_key(value: ValueRef) -> tuple[str, Time]:
@@ -150,6 +123,8 @@ def _results(program: Program, rank: int) -> dict[str, Any]:
 
 
 def _new_buffers(program: Program, rank: int) -> list[Any]:
+    if not program.new_buffers:
+        return []
     by_name = {own.name: own for own in program.owned}
     return [
         (_reference_key(value), (name, ()))

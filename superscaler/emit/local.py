@@ -14,36 +14,35 @@ from superscaler.transform.layout import Layout, interval
 from superscaler.transform.partition import Grid, Placed
 
 
-def part_of(grid: Grid, rank: int, time: Time) -> tuple[int, ...]:
-    """The index of the part that `rank` runs at `time`."""
-    found = np.argwhere(grid.at(time) == rank)
-    assert len(found) == 1, f"rank {rank} has {len(found)} parts at {time}"
-    part = [0] * len(grid.shape)
-    for d, i in zip(grid.time_dims, time):
-        part[d] = i
-    for d, i in zip(grid.space_dims, found[0].tolist()):
-        part[d] = i
-    return tuple(part)
-
-
 @dataclass
 class PartIndex:
-    """`part_of` for one grid, remembered."""
+    """Which part of a grid a rank runs at a time index, remembered."""
 
     grid: Grid
-    known: dict[tuple[int, Time], tuple[int, ...]]
+    known: dict[Time, dict[int, tuple[int, ...]]]
 
     def __call__(self, rank: int, time: Time) -> tuple[int, ...]:
-        if (rank, time) not in self.known:
-            space = [self.grid.shape[d] for d in self.grid.space_dims]
-            for flat, device in enumerate(self.grid.at(time).ravel().tolist()):
-                part = [0] * len(self.grid.shape)
-                for d, i in zip(self.grid.time_dims, time):
-                    part[d] = i
-                for d, i in zip(self.grid.space_dims, np.unravel_index(flat, space) if space else ()):
-                    part[d] = int(i)
-                self.known[device, time] = tuple(part)
-        return self.known[rank, time]
+        part = self.find(rank, time)
+        assert part is not None, f"rank {rank} has no part at {time}"
+        return part
+
+    def find(self, rank: int, time: Time) -> tuple[int, ...] | None:
+        """The index of the part that `rank` runs at `time`, None when it runs none."""
+        if time not in self.known:
+            self.known[time] = self._parts(time)
+        return self.known[time].get(rank)
+
+    def _parts(self, time: Time) -> dict[int, tuple[int, ...]]:
+        devices = self.grid.at(time)
+        found = {}
+        for index in np.ndindex(devices.shape):
+            part = [0] * len(self.grid.shape)
+            for d, i in zip(self.grid.time_dims, time):
+                part[d] = i
+            for d, i in zip(self.grid.space_dims, index):
+                part[d] = int(i)
+            found[int(devices[index])] = tuple(part)
+        return found
 
 
 @dataclass

@@ -21,6 +21,12 @@ from superscaler.ops import Call
 from superscaler.schedule.segments import Segment
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
+# A part's strides are not those that the views of the whole were traced with.
+STRIDE_FREE = {
+    "aten.view.default": "aten.reshape.default",
+    "aten._unsafe_view.default": "aten.reshape.default",
+}
+
 
 @dataclass
 class Emission:
@@ -31,7 +37,6 @@ class Emission:
     parts: dict[object, PartIndex] = field(default_factory=dict)
     read_outside: set[str] = field(default_factory=set)  # values read outside the segment that makes them
     inline: dict[int, list[Conversion]] = field(default_factory=dict)  # operator -> at-producer conversions
-    members: dict[object, set[int]] = field(default_factory=dict)  # grid -> its ranks
 
     def part_index(self, segment: Segment) -> PartIndex:
         return self.parts.setdefault(segment.grid.key, PartIndex(segment.grid, {}))
@@ -171,7 +176,8 @@ class _Writer:
         names = [self.read(op_id, i) for i in range(len(op.inputs))]
         call = self.local_call(op)
         outputs = [self.emission.name(t) if t >= 0 else "_" for t in op.outputs]
-        text = call_text(call.target, call.args, call.kwargs, lambda ref: names[ref.position])
+        target = STRIDE_FREE.get(call.target, call.target)
+        text = call_text(target, call.args, call.kwargs, lambda ref: names[ref.position])
         left = ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
         self.function.add(f"{left} = {text}", tuple(outputs), tuple(names), operator_comment(op))
         for t, name in zip(op.outputs, outputs):

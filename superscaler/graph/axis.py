@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from superscaler.ops.rule import Rule
+
+T = TypeVar("T")
 
 FROZEN_SLOT = -1  # a tensor slot that no iteration axis of the operator covers: always whole
 
@@ -79,8 +82,8 @@ class Axes:
         start = sum(self.factors[tensor][:dim])
         return range(start, start + self.factors[tensor][dim])
 
-    def dims_of(self, tensor: int, slot_sizes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """`slot_sizes` grouped by dim."""
+    def dims_of(self, tensor: int, slot_sizes: tuple[T, ...]) -> tuple[tuple[T, ...], ...]:
+        """One item per slot (sizes, intervals), grouped by dim."""
         grouped, at = [], 0
         for count in self.factors[tensor]:
             grouped.append(tuple(slot_sizes[at : at + count]))

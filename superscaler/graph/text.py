@@ -16,7 +16,7 @@ _KINDS = (TensorKind.PARAM, TensorKind.BUFFER, TensorKind.INPUT, TensorKind.STAT
 def to_text(graph: Graph) -> str:
     """A readable, deterministic text: what exists before the step, each operator, the results.
 
-        fc.mm: float32[8, 4] = aten.mm.default(fc.view, fc.t)  # fc | model.py:12, in forward
+    fc.mm: float32[8, 4] = aten.mm.default(fc.view, fc.t)  # fc | model.py:12, in forward
     """
     lines = []
     for kind in _KINDS:

@@ -37,7 +37,7 @@ def parse(
     """
     left, right = annotation.split("->")
     texts = [t.strip() for t in left.split(",")] if left.strip() else []
-    out_texts = [t.strip() for t in right.split(",")] if right.strip() else []
+    out_texts = [t.strip() for t in right.split(",")]
     shapes = (*inputs, *outputs)
     if len(texts) != len(inputs) or len(out_texts) != len(outputs):
         raise ValueError(

@@ -68,8 +68,21 @@ class _Places:
 
 
 def _is_plain(op: Operands) -> bool:
-    """Whether every index is a tensor of integers, and x has dims."""
+    """Whether there is an index tensor, and x has dims."""
     return bool(op.inputs[0]) and any(isinstance(i, Ref) for i in op.args[1])
+
+
+def _may_be_mask(op: Operands) -> bool:
+    """Whether an index may be a tensor of truth values, which has the shape of the dims it selects.
+
+    How many places it selects is unknown, so the values are broadcast along them.
+    """
+    shape, values = op.inputs[0], op.inputs[-1]
+    given = list(op.args[1])
+    refs = [d for d, ref in enumerate(given) if isinstance(ref, Ref)]
+    looks_so = any(shape[d : d + len(s)] == s for d in refs if (s := op.shape(given[d])))
+    after = len(shape) - max(refs) - 1
+    return looks_so and (len(values) <= after or values[len(values) - after - 1] == 1)
 
 
 @rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
@@ -95,7 +108,7 @@ def index_put(op: Operands) -> Rule:
     Added values give partial sums, in which the first part alone counts x. Values put are frozen
     along the places: later ones win.
     """
-    if not _is_plain(op):
+    if not _is_plain(op) or _may_be_mask(op):
         return frozen_rule(op)
     is_sum = bool(argument(op, 3, "accumulate", False))
     result = _result_shape(op)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from superscaler.ops.build import RuleBuilder, argument
-from superscaler.ops.registry import RULES, annotated, rule
-from superscaler.ops.rule import Dims, Operands, Rule
+from superscaler.ops.build import RuleBuilder
+from superscaler.ops.registry import RULES, annotated, frozen_rule, rule
+from superscaler.ops.rule import Call, Dims, Local, Operands, Rule
 
 IN_EACH = (frozenset({0}), frozenset({1}))
 
@@ -62,28 +62,32 @@ def linear(op: Operands) -> Rule:
     return build.rule(inputs, (out,), linear=IN_EACH)
 
 
-@rule("aten._grouped_mm.default")
+@rule("superscaler.grouped_mm.default", "aten._grouped_mm.default")
 def grouped_mm(op: Operands) -> Rule:
-    """Products by group, the groups given by the ends of their rows or columns.
+    """Rows by group times the group's matrix, or products over a dim that is grouped.
 
-    Rows x weights: `m k+, g k n, g -> m n` with groups of rows. Two matrices: groups of the
-    contracted dim, `m k, k n, g -> g m n`. The grouped dim and the groups are frozen.
+    `m@ k+, g@+ k n, ends^ -> m n` or `m k@+, k n, ends^ -> g@ m n`: a part knows which groups it
+    has, and which elements of the grouped dim.
     """
+    if list(map(len, op.inputs)) not in ([2, 3, 1], [2, 2, 1]):
+        return frozen_rule(op)
+    left, right = op.inputs[:2]
+    is_inner = len(right) == 2
+    num_groups = op.outputs[0][0] if is_inner else right[0]
     build = RuleBuilder()
-    left, right, out = op.inputs[0], op.inputs[1], op.outputs[0]
-    m = build.axis("m", left[-2])
+    m = build.axis("m", left[0], indexed=not is_inner)
+    k = build.axis("k", left[1], reduce="sum", indexed=is_inner)
     n = build.axis("n", right[-1])
-    has_offsets = argument(op, 2, "offs") is not None
-    g = build.axis("g", max(op.inputs[2][0] if has_offsets else out[0], 1), frozen=has_offsets)
-    grouped_inner = len(left) == len(right) == 2
-    k = build.axis("k", left[-1], reduce="sum", frozen=grouped_inner)
-    if has_offsets and not grouped_inner:
-        build.freeze(m if len(left) == 2 else n)
-    a: Dims = (m, k) if len(left) == 2 else (g, m, k)
-    b: Dims = (k, n) if len(right) == 2 else (g, k, n)
-    product: Dims = (m, n) if len(out) == 2 else (g, m, n)
-    inputs = [a, b, (g,)] if has_offsets else [a, b]
-    if len(op.inputs) > len(inputs):  # a bias
-        build.freeze(k)
-        return build.rule([*inputs, (g, n)], (product,), linear=())
-    return build.rule(inputs, (product,), linear=IN_EACH)
+    g = build.axis("g", num_groups, reduce=None if is_inner else "sum", indexed=True)
+    ends = build.axis("ends", op.inputs[2][0], frozen=True)
+
+    def local(call: Call, part: Local) -> Call:
+        grouped = "k" if is_inner else "m"
+        if not part.is_split("g") and not part.is_split(grouped):
+            return call
+        args = (*call.args[:3], part.start("g"), part.size("g"), part.start(grouped))
+        return Call("superscaler.grouped_mm_part.default", args, {})
+
+    b: Dims = (k, n) if is_inner else (g, k, n)
+    out: Dims = (g, m, n) if is_inner else (m, n)
+    return build.rule(((m, k), b, (ends,)), (out,), linear=IN_EACH, local=local)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, with_args
+from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, with_args
 from superscaler.ops.registry import rule
 from superscaler.ops.rule import Call, Dims, Local, Operands, Rule
 
@@ -108,3 +108,18 @@ def batch_norm(op: Operands) -> Rule:
 
     inputs = [operand(s, f"i{i}_") for i, s in enumerate(op.inputs)]
     return build.rule(inputs, [operand(s, f"o{k}_") for k, s in enumerate(op.outputs)])
+
+
+@rule("aten._weight_norm_interface.default", "aten._weight_norm_interface_backward.default")
+def weight_norm(op: Operands) -> Rule:
+    """g * v / |v|, the norm over all dims but one: that dim is parallel."""
+    is_backward = "backward" in op.target
+    dim = op.args[-1] if is_backward else argument(op, 2, "dim", 0)
+    shape = op.inputs[0]
+    build = RuleBuilder()
+    dims = tuple(build.axis(f"d{d}", n, frozen=d != dim) for d, n in enumerate(shape))
+    norm = tuple(names if d == dim else () for d, names in enumerate(dims))
+    operands = [dims if s == shape else norm for s in (*op.inputs, *op.outputs)]
+    count = len(op.inputs)
+    linear = LINEAR_IN_FIRST if is_backward else ()
+    return build.rule(operands[:count], operands[count:], linear=linear)

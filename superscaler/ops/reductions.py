@@ -62,8 +62,8 @@ _FROZEN = (
     "amin.default:1 min.default max.dim:1 min.dim:1 prod.default prod.dim_int:1 aminmax.default:1 "
     "any.default any.dim:1 any.dims:1 all.default all.dim:1 all.dims:1 logsumexp.default:1 "
     "argmax.default:1 argmin.default:1 var.correction:1 var.dim:1 var.default "
-    "var_mean.correction:1 var_mean.dim:1 std.correction:1 std.dim:1 std_mean.correction:1 median.dim:1 "
-    "nanmedian.dim:1 mode.default:1 norm.ScalarOpt_dim:2 norm.Scalar "
+    "var_mean.correction:1 var_mean.dim:1 std.correction:1 std.dim:1 std_mean.correction:1 "
+    "median.dim:1 nanmedian.dim:1 mode.default:1 norm.ScalarOpt_dim:2 norm.Scalar "
     "norm.ScalarOpt_dim_dtype:2"
 )
 

@@ -54,7 +54,7 @@ def register_op(
 
 
 def frozen_rule(op: Operands) -> Rule:
-    """The rule of an operator without one: every dim of every tensor is a frozen axis of its own."""
+    """The rule of an operator without one: every dim of every tensor is frozen, by itself."""
     axes: dict[str, IterationAxis] = {}
 
     def dims(prefix: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:

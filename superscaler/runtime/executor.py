@@ -108,10 +108,10 @@ class RankExecutor:
         values = self._start(batch)
         with self._explainer:
             self._run(values)
+        loss, metrics, self.grad_norm = self._share_results(values)
+        self.communicator.finish_sends()  # they may read the buffers
         for number, buffer in self._new_buffers:
             buffer.copy_(resolve(values[number]))
-        loss, metrics, self.grad_norm = self._share_results(values)
-        self.communicator.finish_sends()
         self.step_number += 1
         return loss, metrics
 

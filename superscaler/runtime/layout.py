@@ -36,29 +36,25 @@ def full_state_dict(executor: RankExecutor) -> dict[str, torch.Tensor]:
     own: dict[str, dict[tuple[Slots, Box], torch.Tensor]] = {}
     for placed, value in executor.placed_values():
         own.setdefault(placed.name, {})[placed.slots, placed.box] = value
-    return gather_tensors(executor, own)
-
-
-def gather_tensors(
-    executor: RankExecutor, own: Mapping[str, Mapping[tuple[Slots, Box], torch.Tensor]]
-) -> dict[str, torch.Tensor]:
-    """Gather tensors that are laid out as the parameters and buffers of their names."""
     manifest = executor.program.manifest
     state: dict[str, torch.Tensor] = {}
-    for kind in ("parameters", "buffers"):
-        for name, entry in manifest[kind].items():
-            whole = _gather(executor, name, entry, own.get(name, {}))
-            if whole is not None:
-                state.update(dict.fromkeys([name, *entry.get("aliases", ())], whole))
+    for name, entry in [*manifest["parameters"].items(), *manifest["buffers"].items()]:
+        whole = gather(executor, name, entry, own.get(name, {}))
+        if whole is not None:
+            state.update(dict.fromkeys([name, *entry.get("aliases", ())], whole))
     return state
 
 
-def _gather(
+def gather(
     executor: RankExecutor,
     name: str,
     entry: Mapping[str, Any],
     own: Mapping[tuple[Slots, Box], torch.Tensor],
 ) -> torch.Tensor | None:
+    """Gather on rank 0 a tensor laid out as the parameter or buffer `name`; all ranks call it.
+
+    `entry` has its shape and dtype, `own` this rank's parts: the values, or gradients, or states.
+    """
     parts = parts_of(executor.program.manifest, name)
     communicator = executor.communicator
     mine = [(part, own[part.slots, part.box]) for part in parts if part.rank == communicator.rank]

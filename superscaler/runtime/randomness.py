@@ -5,6 +5,8 @@ model and the operator numbered n in the graph draw the same numbers. Calls that
 (dropout in evaluation mode, or of probability 0) have no number.
 """
 
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """The reference: the untouched model trained eagerly, drawing the random numbers of the graph."""
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import contextlib
@@ -15,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from superscaler.runtime import kernels
 from superscaler.runtime.randomness import RANDOM
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -87,13 +87,17 @@ def timeline(program: RankProgram) -> Timeline:
 
 
 def parse_key(spec: str, time: tuple[int, ...]) -> Key:
-    """The value that a spec without `+` and `*` names at a time index.
+    """The value that a spec without `+` and `*` names at a time index; `#2` is the number 2.
 
-    >>> parse_key("x@1", (4, 7))
-    ('x', (7,))
+    >>> parse_key("x@1,#2", (4, 7))
+    ('x', (7, 2))
     """
     name, _, positions = spec.partition("@")
-    return name, tuple(time[int(p)] for p in positions.split(",")) if positions else ()
+    return name, tuple(_index(p, time) for p in positions.split(",")) if positions else ()
+
+
+def _index(position: str, time: tuple[int, ...]) -> int:
+    return int(position[1:]) if position.startswith("#") else time[int(position)]
 
 
 class _Step:

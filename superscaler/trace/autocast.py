@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 _DEVICE = "cpu"  # tracing happens on CPU fakes
 
+_Operand = TypeVar("_Operand", bound=Tensor | None)
 
-def lower(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Under autocast, the tensors in its dtype (float64 stays); otherwise as they are."""
+
+def lower(tensor: _Operand) -> _Operand:
+    """Under autocast, the tensor in its dtype (float64 stays); otherwise as it is."""
     if not torch.is_autocast_enabled(_DEVICE):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype(_DEVICE)
-    return [_cast(t, dtype) for t in tensors]
+        return tensor
+    return _cast(tensor, torch.get_autocast_dtype(_DEVICE))
 
 
-def full(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Under autocast, the tensors in float32 where they were in less; otherwise as they are."""
-    if not torch.is_autocast_enabled(_DEVICE):
-        return list(tensors)
-    return [_cast(t, torch.float32) for t in tensors]
+def raised(tensor: _Operand) -> _Operand:
+    """Under autocast, the tensor in float32 if it was in less; otherwise as it is."""
+    return _cast(tensor, torch.float32) if torch.is_autocast_enabled(_DEVICE) else tensor
 
 
-def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _cast(tensor: _Operand, dtype: torch.dtype) -> _Operand:
     if tensor is None or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
-    return tensor.to(dtype)
+    return tensor.to(dtype)  # type: ignore[return-value]

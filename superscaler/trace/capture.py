@@ -7,6 +7,9 @@ differentiates what `rewrite` makes of the exported graph.
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +19,6 @@ import torch
 import torch.fx.proxy
 import torch.fx.traceback as fx_traceback
 from torch import nn
-from torch._dynamo.exc import UserError
 from torch._functorch._aot_autograd.descriptors import (
     BufferAOTInput,
     GradAOTOutput,
@@ -26,36 +28,24 @@ from torch._functorch._aot_autograd.descriptors import (
     PlainAOTOutput,
 )
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.graph_signature import InputKind
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from superscaler.errors import TraceError
 from superscaler.trace.constant import Constant, read_constant
+from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
 from superscaler.trace.decompose import DECOMPOSITIONS
+from superscaler.trace.default_dtype import default_dtype_of
 from superscaler.trace.fake import fake_copy, fake_like
 from superscaler.trace.rewrite import Rewriter
 from superscaler.trace.source import is_user_file, user_line
-
-_UNSUPPORTED = (
-    UserError,
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-    GuardOnDataDependentSymNode,
-)
 
 
 @dataclass(frozen=True)
 class Capture:
     """The joint graph, and what its placeholders and outputs are.
 
-    `inputs` maps a placeholder to ("param", name), ("buffer", name) or ("input", leaf number);
+    `inputs` maps a placeholder to ("param", name), ("buffer", name) or ("input", batch leaf);
     the loss's tangent is in none. `outputs` are nodes; a gradient is by its parameter's name, a
     new buffer value by its buffer's name.
     """
@@ -72,7 +62,7 @@ class Capture:
 def capture(
     step: Callable[[Any, Any], Any],
     model: nn.Module,
-    leaves: list[Any],
+    leaves: dict[str, Any],
     rebuild: Callable[[list[Any]], Any],
 ) -> Capture:
     """The joint graph of `step(model, rebuild(leaves))`; leaves that are no tensors are constants.
@@ -80,13 +70,14 @@ def capture(
     Raises TraceError if the step cannot be captured; errors of the step itself pass through.
     """
     mode = FakeTensorMode()
-    tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-    fakes = tuple(fake_like(leaves[i], mode) for i in tensors)
-    wrapper = _Step(step, fake_copy(model, mode), leaves, rebuild)
+    tensors = [name for name, leaf in leaves.items() if isinstance(leaf, torch.Tensor)]
+    fakes = tuple(fake_like(leaves[name], mode) for name in tensors)
+    wrapper = _Step(step, fake_copy(model, mode), list(leaves.values()), rebuild)
     with _errors_explained(), _user_frames_kept():
         exported = torch.export.export(wrapper, fakes, strict=False)
         joint_module = _JointModule(exported, wrapper)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_default_dtype(default_dtype_of(exported.graph_module)))
             joint = aot_export_joint_with_descriptors(
                 stack, joint_module, fakes, decompositions=DECOMPOSITIONS
             )
@@ -123,6 +114,8 @@ class _Step(nn.Module):
         for position, tensor in zip(self.positions, tensors, strict=True):
             leaves[position] = tensor
         result = self.step(self.model, self.rebuild(leaves))
+        if any(p.grad is not None for p in self.model.parameters()):
+            raise TraceError("the step calls backward; let it return the loss and nothing more")
         loss, metrics = _check_result(result)
         self.metrics.names = tuple(metrics)
         return (loss, *(metric.detach() for metric in metrics.values()))
@@ -130,7 +123,8 @@ class _Step(nn.Module):
 
 def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The step's result as loss and metrics."""
-    loss, metrics = result, {}
+    loss = result
+    metrics: dict[str, torch.Tensor] = {}
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
         loss, metrics = result
     if not isinstance(loss, torch.Tensor):
@@ -168,7 +162,8 @@ class _JointModule(nn.Module):
         buffers = dict(wrapper.named_buffers(remove_duplicate=False))
         self.graph_module = [exported.graph_module]  # in a list: no submodule of this one
         self.names: dict[str, str] = {}  # flat name -> the model's name
-        self.feeds: list[str | Constant | None] = []  # per placeholder: flat name, constant, or None for an input
+        # Per placeholder: a flat name, a constant, or None for a batch leaf.
+        self.feeds: list[str | Constant | None] = []
         flat_names: dict[int, str] = {}
         for spec in exported.graph_signature.input_specs:
             if spec.kind is InputKind.USER_INPUT:
@@ -178,7 +173,13 @@ class _JointModule(nn.Module):
             elif spec.kind is InputKind.BUFFER:
                 self.feeds.append(self._register(spec.target, buffers, flat_names, "b"))
             elif spec.kind is InputKind.CONSTANT_TENSOR:
-                self.feeds.append(read_constant(exported.constants[spec.target]))
+                constant = exported.constants[spec.target]
+                if constant.requires_grad:
+                    raise TraceError(
+                        f"the step trains a tensor of shape {tuple(constant.shape)} that is not a "
+                        "parameter of its model; make it one, and use the step's model, no other"
+                    )
+                self.feeds.append(read_constant(constant))
             else:
                 raise TraceError(f"the step reads {spec.target}, a {spec.kind.name}; not supported")
 
@@ -210,7 +211,7 @@ class _JointModule(nn.Module):
 
 
 def _describe(
-    graph: torch.fx.Graph, module: _JointModule, tensors: list[int], metric_names: tuple[str, ...]
+    graph: torch.fx.Graph, module: _JointModule, tensors: list[str], metric_names: tuple[str, ...]
 ) -> Capture:
     """Read the descriptors of the joint graph's placeholders and outputs."""
     inputs: dict[torch.fx.Node, tuple[str, Any]] = {}
@@ -238,9 +239,28 @@ def _describe(
             case InputMutationAOTOutput(mutated_input=BufferAOTInput(target=flat)):
                 buffers[module.names[flat]] = node
             case InputMutationAOTOutput(mutated_input=mutated):
-                raise TraceError(f"the step changes {mutated.expr()} in place; only buffers may change")
+                _refuse_mutation(mutated, module, tensors)
     metrics = tuple((name, plain[1 + i]) for i, name in enumerate(metric_names))
     return Capture(graph, inputs, tangent, plain[0], metrics, grads, buffers)
+
+
+def _refuse_mutation(mutated: Any, module: _JointModule, tensors: list[str]) -> None:
+    name = "a tensor"
+    if isinstance(mutated, PlainAOTInput):
+        name = f"batch leaf {tensors[mutated.idx]}"
+    elif isinstance(mutated, ParamAOTInput):
+        name = f"parameter {module.names[mutated.target]}"
+    raise TraceError(f"the step changes {name} in place; only buffers may change")
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    outer = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(outer)
 
 
 class _UserFrames(set[tuple[str, str]]):
@@ -262,14 +282,17 @@ def _user_frames_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _errors_explained() -> Iterator[None]:
-    """Torch's errors about what cannot be captured become TraceErrors naming the user's line."""
+    """What cannot be captured becomes a TraceError, without torch's own account of it on stderr."""
+    logger = logging.getLogger("torch")
+    outer = logger.level
+    logger.setLevel(logging.CRITICAL)
+    heard = io.StringIO()
     try:
-        yield
-    except _UNSUPPORTED as error:
-        line = user_line(error.__traceback__)
-        reason = str(error).strip().split("\n")[0]
-        raise TraceError(
-            f"{line}: the step depends on the values of tensors ({type(error).__name__}: {reason}); "
-            "replace if and loops on tensors, .item(), nonzero() and boolean indexing by "
-            "torch.where, masks or fixed-size selections"
-        ) from error
+        with contextlib.redirect_stderr(heard):
+            yield
+    except DATA_DEPENDENT as error:
+        heard = io.StringIO()
+        raise data_dependent(user_line(error.__traceback__), error) from error
+    finally:
+        logger.setLevel(outer)
+        sys.stderr.write(heard.getvalue())

@@ -16,13 +16,15 @@ def clip_gradients(
 ) -> tuple[dict[str, int], int]:
     """Draft what `torch.nn.utils.clip_grad_norm_` computes: the clipped gradients and the norm.
 
-        norm = sqrt(sum over parameters of sum(grad ** 2))
-        grad -> grad * min(1, max_norm / (norm + 1e-6))
+    norm = sqrt(sum over parameters of sum(grad ** 2))
+    grad -> grad * min(1, max_norm / (norm + 1e-6))
     """
     total = None
     for name, grad in grads.items():
         square_sum = _square_sum(draft, name, grad)
-        total = square_sum if total is None else _scalar(draft, "aten.add.Tensor", total, square_sum)
+        total = (
+            square_sum if total is None else _scalar(draft, "aten.add.Tensor", total, square_sum)
+        )
     assert total is not None
     norm = _scalar(draft, "aten.sqrt.default", total)
     shifted = _scalar(draft, "aten.add.Tensor", norm, number=_EPSILON)
@@ -35,7 +37,9 @@ def clip_gradients(
 def _square_sum(draft: Draft, name: str, grad: int) -> int:
     shape, dtype = draft.tensors[grad].shape, draft.tensors[grad].dtype
     if dtype.itemsize < 4:
-        grad = _call(draft, "aten._to_copy.default", f"{name}.norm", shape, grad, dtype=torch.float32)
+        grad = _call(
+            draft, "aten._to_copy.default", f"{name}.norm", shape, grad, dtype=torch.float32
+        )
     square = _call(draft, "aten.pow.Tensor_Scalar", f"{name}.norm.square", shape, grad, 2)
     if not shape:
         return square

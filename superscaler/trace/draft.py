@@ -80,7 +80,9 @@ class Draft:
         results = tuple(self.tensor(*output) for output in outputs)
         for result in results:
             self.tensors[result].producer = number
-        self.operators.append(OperatorDraft(target, args, kwargs, tuple(inputs), results, **details))
+        self.operators.append(
+            OperatorDraft(target, args, kwargs, tuple(inputs), results, **details)
+        )
         return results
 
     def producer(self, tensor: int) -> OperatorDraft | None:
@@ -134,7 +136,9 @@ def finish(draft: Draft, results: list[int], titles: dict[int, str]) -> Finished
     namer = Namer(draft.tensors[i].name for i in given)
     tensor_ids = {number: position for position, number in enumerate(given)}
     operator_ids = {number: position for position, number in enumerate(live)}
-    tensors = [_final_tensor(draft.tensors[i], k, draft.tensors[i].name) for k, i in enumerate(given)]
+    tensors = [
+        _final_tensor(draft.tensors[i], k, draft.tensors[i].name) for k, i in enumerate(given)
+    ]
     names = _operator_names(draft, live, titles, namer)
     operators = []
     for number, name in zip(live, names, strict=True):
@@ -168,7 +172,11 @@ def _operator_names(
     titled = {}
     for tensor, title in titles.items():
         producer = draft.tensors[tensor].producer
-        if producer >= 0 and draft.operators[producer].outputs[0] == tensor and producer not in titled:
+        if (
+            producer >= 0
+            and draft.operators[producer].outputs[0] == tensor
+            and producer not in titled
+        ):
             titled[producer] = namer.unique(title)
     return [
         titled[number] if number in titled else namer.unique(base_name(draft.operators[number]))

@@ -18,16 +18,11 @@ def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     Tied parameters stay tied. The copy keeps whatever the traced step assigns to modules away from
     the user's model, which is only read.
 
-    Raises TraceError when the model holds something that cannot be copied, a parameter that is not
-    initialised yet, or a tensor on the meta device that is neither parameter nor buffer.
+    Raises TraceError when the model holds something that cannot be copied, or a tensor on the meta
+    device that is neither parameter nor buffer.
     """
     memo: dict[int, Any] = {}
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise TraceError(
-                f"parameter {name} has no shape yet; run the lazy module once on a batch, "
-                "or build it with its sizes"
-            )
+    for _, parameter in model.named_parameters():
         fake = nn.Parameter(fake_like(parameter, mode), requires_grad=parameter.requires_grad)
         memo[id(parameter)] = fake
     for _, buffer in model.named_buffers():
@@ -45,7 +40,9 @@ def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
 def fake_like(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
     """A fake, contiguous CPU tensor of the same shape and dtype."""
     if tensor.is_sparse or tensor.is_quantized:
-        raise TraceError(f"a {tensor.layout} tensor of shape {tuple(tensor.shape)} is not supported")
+        raise TraceError(
+            f"a {tensor.layout} tensor of shape {tuple(tensor.shape)} is not supported"
+        )
     with mode:
         return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 

@@ -13,6 +13,7 @@ from superscaler.errors import TraceError
 from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.trace.capture import Capture
+from superscaler.trace.default_dtype import is_promoted
 from superscaler.trace.draft import Draft, OperatorDraft, Value
 from superscaler.trace.names import module_path
 from superscaler.trace.simplify import Call, simplify
@@ -58,7 +59,9 @@ class Importer:
 
     def _call_function(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
-            self.env[node] = self.env[node.args[0]][node.args[1]]
+            values, position = node.args
+            assert isinstance(values, fx.Node)
+            self.env[node] = self.env[values][position]
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise TraceError(f"{self._source(node)}: operator {node.target} is not supported")
@@ -67,6 +70,7 @@ class Importer:
             return  # an assertion about a tensor's metadata
         self._refuse_dynamic(node, value)
         self._refuse_strides(node)
+        self._refuse_random(node, node.target)
         args = tuple(self._argument(a) for a in node.args)
         kwargs = {
             key: self._argument(a)
@@ -75,9 +79,12 @@ class Importer:
         }
         self.env[node] = self._draft(node, args, kwargs, value)
 
-    def _draft(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
+    def _draft(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+    ) -> Any:
         target, details = str(node.target), self._details(node)
         if isinstance(value, torch.Tensor):
+            args = self._promote(target, args, value.dtype, details)
             call = Call(target, args, kwargs, tuple(value.shape), value.dtype, details)
             result = simplify(self.draft, call)
             if result is None:
@@ -89,9 +96,33 @@ class Importer:
                 ((), torch.float32) if item is None else (tuple(item.shape), item.dtype)
                 for item in value
             ]
+            if target == "aten.native_layer_norm.default":
+                outputs[1:] = [(shape, self._statistics_dtype(args)) for shape, _ in outputs[1:]]
             results = list(self.draft.call(target, args, kwargs, outputs, **details))
         self._keep_phases_in_order(results)
         return results[0] if isinstance(value, torch.Tensor) else results
+
+    def _statistics_dtype(self, args: tuple[Any, ...]) -> torch.dtype:
+        """A layer norm's statistics: fakes have the input's dtype, kernels take the weight's."""
+        weighted = [a for a in (args[2], args[0]) if isinstance(a, Value)]
+        return self.draft.tensors[weighted[0].id].dtype
+
+    def _promote(
+        self, target: str, args: tuple[Any, ...], dtype: torch.dtype, details: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        """Integers that become floating point in the default dtype are cast to it first."""
+        given = [self.draft.tensors[a.id] for a in args if isinstance(a, Value)]
+        if not is_promoted(target, [tensor.dtype for tensor in given], dtype):
+            return args
+
+        def cast(value: Value) -> Value:
+            shape = self.draft.tensors[value.id].shape
+            call = Call("aten._to_copy.default", (value,), {}, shape, dtype, details)
+            found = simplify(self.draft, call)
+            assert found is not None
+            return Value(found)
+
+        return tuple(cast(a) if isinstance(a, Value) else a for a in args)
 
     def _keep_phases_in_order(self, results: list[int]) -> None:
         """What reads a tensor of the backward belongs to the backward."""
@@ -105,7 +136,9 @@ class Importer:
 
     def _details(self, node: fx.Node) -> dict[str, Any]:
         meta = node.meta
-        is_backward = bool(meta.get("autograd_backward")) or meta.get("partitioner_tag") == "is_backward"
+        is_backward = (
+            bool(meta.get("autograd_backward")) or meta.get("partitioner_tag") == "is_backward"
+        )
         stack = meta.get("fwd_nn_module_stack" if is_backward else "nn_module_stack")
         origin = meta.get("from_node")
         return {
@@ -144,8 +177,16 @@ class Importer:
                     "imaginary parts (cos and sin)"
                 )
 
+    def _refuse_random(self, node: fx.Node, target: torch._ops.OpOverload) -> None:
+        if torch.Tag.nondeterministic_seeded in target.tags:
+            raise TraceError(
+                f"{self._source(node)}: random operator {target} cannot be split over devices; "
+                "use dropout, rand, randn, bernoulli or randint, or draw it into the batch"
+            )
+
     def _refuse_strides(self, node: fx.Node) -> None:
-        if "as_strided" in str(node.target) and not node.args[0].meta["val"].is_contiguous():
+        is_strided = "as_strided" in str(node.target)
+        if is_strided and not node.all_input_nodes[0].meta["val"].is_contiguous():
             raise TraceError(
                 f"{self._source(node)}: as_strided of a tensor that is not contiguous; "
                 "call contiguous() on it first, or use view and transpose"
@@ -161,9 +202,10 @@ def link_backward(draft: Draft, live: list[int]) -> None:
     origins: dict[int, str] = {}
     for number in live:
         op = draft.operators[number]
-        if op.phase is Phase.FORWARD and op.seq_nr >= 0 and _is_floating(draft, op):
-            if origins.setdefault(op.seq_nr, op.origin) == op.origin:
-                last[op.seq_nr] = number
+        if op.phase is not Phase.FORWARD or op.seq_nr < 0 or not _is_floating(draft, op):
+            continue
+        if origins.setdefault(op.seq_nr, op.origin) == op.origin:
+            last[op.seq_nr] = number
     for op in draft.operators:
         if op.phase is Phase.BACKWARD and op.seq_nr >= 0 and not op.sums_gradients:
             op.forward = last.get(op.seq_nr, -1)
@@ -200,5 +242,7 @@ def _inherit_first(op: OperatorDraft, reader: dict[int, OperatorDraft]) -> None:
 def given_tensor(draft: Draft, kind: TensorKind, name: str, tensor: torch.Tensor) -> int:
     """Draft a tensor that exists before the step."""
     if tensor.is_complex():
-        raise TraceError(f"{kind.value} {name} is of {tensor.dtype}; complex tensors are not supported")
+        raise TraceError(
+            f"{kind.value} {name} is of {tensor.dtype}; complex tensors are not supported"
+        )
     return draft.tensor(tuple(tensor.shape), tensor.dtype, kind, name)

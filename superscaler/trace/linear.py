@@ -38,8 +38,8 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`aten.linear`."""
-    x, weight, bias = autocast.lower(x, weight, bias)
+    x, weight, bias = autocast.lower(x), autocast.lower(weight), autocast.lower(bias)
     if weight.dim() == 1:
         out = torch.mv(x.reshape(-1, x.shape[-1]), weight).view(x.shape[:-1])
         return out if bias is None else out + bias
-    return _Linear.apply(x, weight, bias)
+    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]

@@ -26,7 +26,7 @@ def cross_entropy_loss(
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """`aten.cross_entropy_loss`, of class indices or of class probabilities."""
-    x, weight = autocast.full(x, weight)
+    x, weight = autocast.raised(x), autocast.raised(weight)
     if target.is_floating_point():
         return _of_probabilities(x, target, weight, reduction, label_smoothing)
     dim = _class_dim(x)
@@ -35,7 +35,9 @@ def cross_entropy_loss(
     wide = _widen(x)
     rows = _Rows(dim, label_smoothing)
     wide_weight = None if weight is None else weight.to(wide.dtype)
-    loss = _CrossEntropy.apply(wide, index, ignored, wide_weight, rows)
+    loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        wide, index, ignored, wide_weight, rows
+    )
     if reduction == _MEAN:
         total = loss.sum() / _total_weight(ignored, index, wide_weight)
         return total.to(x.dtype)
@@ -50,10 +52,11 @@ def nll_loss(
     ignore_index: int = -100,
 ) -> Tensor:
     """`aten.nll_loss_nd`: x are log-probabilities."""
-    x, weight = autocast.full(x, weight)
+    x, weight = autocast.raised(x), autocast.raised(weight)
     ignored = target == ignore_index
     index = target.masked_fill(ignored, 0)
-    loss = -_Pick.apply(x, index, _class_dim(x))
+    picked: Tensor = _Pick.apply(x, index, _class_dim(x))  # type: ignore[no-untyped-call]
+    loss = -picked
     if weight is not None:
         loss = loss * weight[index]
     loss = loss.masked_fill(ignored, 0.0)
@@ -64,8 +67,9 @@ def nll_loss(
 
 def log_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
     """`aten.log_softmax.int`."""
-    (x,) = autocast.full(x) if dtype is None else (x.to(dtype),)
-    return _LogSoftmax.apply(_widen(x), dim % max(1, x.dim())).to(x.dtype)
+    x = autocast.raised(x) if dtype is None else x.to(dtype)
+    out: Tensor = _LogSoftmax.apply(_widen(x), dim % max(1, x.dim()))  # type: ignore[no-untyped-call]
+    return out.to(x.dtype)
 
 
 def _of_probabilities(

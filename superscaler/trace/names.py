@@ -61,11 +61,13 @@ def module_path(stack: Mapping[str, tuple[str, Any]] | None) -> str:
     """The innermost module's path in an fx module stack, without the step's own prefix."""
     if not stack:
         return ""
-    path = _REPEATED_CALL.sub("", next(reversed(stack.values()))[0])
+    path = _REPEATED_CALL.sub("", list(stack.values())[-1][0])
     return path.removeprefix("model").removeprefix(".")
 
 
 def leaf_name(path: KeyPath) -> str:
     """A batch leaf's place in the batch: "input_ids", "0", "images.1"; "batch" if it is all."""
-    parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
+    parts = [
+        str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path
+    ]
     return ".".join(parts) or "batch"

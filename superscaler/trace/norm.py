@@ -26,15 +26,19 @@ def batch_norm(
     shape = [-1 if d == 1 else 1 for d in range(x.dim())]
     if training:
         scale = None if weight is None else weight.to(wide.dtype)
-        out, mean, var = _BatchNorm.apply(wide, scale, dims, eps)
+        out, mean, var = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+            wide, scale, dims, eps
+        )
         _update_running(running_mean, running_var, mean, var, momentum, x.numel() // x.shape[1])
     else:
-        assert running_mean is not None and running_var is not None
+        assert running_mean is not None
+        assert running_var is not None
         scale = (running_var + eps).rsqrt()
         scale = scale if weight is None else scale * weight
         out = (wide - running_mean.view(shape)) * scale.view(shape)
     out = out if bias is None else out + bias.view(shape)
-    return out.to(x.dtype) if half else out
+    result: Tensor = out.to(x.dtype) if half else out
+    return result
 
 
 class _BatchNorm(torch.autograd.Function):

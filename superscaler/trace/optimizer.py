@@ -17,7 +17,7 @@ _NOT_ELEMENTWISE = ("LBFGS", "Adafactor", "Muon", "SparseAdam")
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """What the optimizer keeps: per parameter (name, dtype) of its element-wise states; its text."""
+    """Per parameter the (name, dtype) of its element-wise states, and the optimizer's text."""
 
     states: dict[str, tuple[tuple[str, torch.dtype], ...]]
     text: str

@@ -12,6 +12,7 @@ from torch import fx
 from superscaler.errors import TraceError
 from superscaler.runtime.randomness import RANDOM
 from superscaler.trace.attention import attention
+from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
 from superscaler.trace.linear import linear
 from superscaler.trace.losses import cross_entropy_loss, log_softmax, nll_loss
 from superscaler.trace.norm import batch_norm
@@ -35,7 +36,11 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.chunk.default: chunk,
     **{
         operator.default: adaptive_average(operator.default)
-        for operator in (aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d)
+        for operator in (
+            aten.adaptive_avg_pool1d,
+            aten.adaptive_avg_pool2d,
+            aten.adaptive_avg_pool3d,
+        )
     },
 }
 
@@ -63,9 +68,14 @@ class Rewriter(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         self.node = n
-        return super().run_node(n)
+        try:
+            return super().run_node(n)
+        except DATA_DEPENDENT as error:
+            raise data_dependent(self._line(), error) from error
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is aten._assert_tensor_metadata.default:
+            return None
         if target in REPLACEMENTS:
             return REPLACEMENTS[target](*args, **kwargs)
         if target in NUMBERED:
@@ -78,7 +88,8 @@ class Rewriter(fx.Interpreter):
             enabled, module, *inputs = args
             with torch.set_grad_enabled(enabled):
                 return self._nested(module, inputs)
-        self._refuse_unsupported(target)
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            raise TraceError(f"{self._line()}: operator {target} is not supported; write it out")
         return super().call_function(target, args, kwargs)
 
     def _autocast(
@@ -95,18 +106,6 @@ class Rewriter(fx.Interpreter):
 
     def _nested(self, module: fx.GraphModule, inputs: list[Any]) -> Any:
         return Rewriter(module, self.next_id).run(*inputs, enable_io_processing=False)
-
-    def _refuse_unsupported(self, target: Any) -> None:
-        if isinstance(target, torch._ops.HigherOrderOperator):
-            raise TraceError(f"{self._line()}: operator {target} is not supported; write it out")
-        is_random = isinstance(target, torch._ops.OpOverload) and (
-            torch.Tag.nondeterministic_seeded in target.tags
-        )
-        if is_random:
-            raise TraceError(
-                f"{self._line()}: random operator {target} cannot be split over devices; "
-                "use dropout, rand, randn, bernoulli or randint, or draw it into the batch"
-            )
 
     def _line(self) -> str:
         return source_of(self.node.meta.get("stack_trace") or "") or "the step"

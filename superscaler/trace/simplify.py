@@ -43,7 +43,8 @@ def simplify(draft: Draft, call: Call) -> int | None:
 
 
 def _source(call: Call) -> int:
-    return call.args[0].id
+    source: int = call.args[0].id
+    return source
 
 
 def _is_same(draft: Draft, call: Call) -> bool:
@@ -179,7 +180,7 @@ def _to_copy(draft: Draft, call: Call) -> int | None:
 
 def _copy(draft: Draft, call: Call) -> int | None:
     """copy(self, source) is the source, in self's shape and dtype."""
-    source = call.args[1].id
+    source: int = call.args[1].id
     filled = _as_full(draft, call, source)
     if filled is not None:
         return filled
@@ -200,13 +201,15 @@ def _copy(draft: Draft, call: Call) -> int | None:
 def _fill(draft: Draft, call: Call) -> int | None:
     """fill(self, number) is the number, in self's shape and dtype."""
     if not isinstance(call.args[1], Value):
-        return call.emit(draft, "aten.full.default", list(call.shape), call.args[1], dtype=call.dtype)
+        return call.emit(
+            draft, "aten.full.default", list(call.shape), call.args[1], dtype=call.dtype
+        )
     return _copy(draft, call)
 
 
 def _cat(draft: Draft, call: Call) -> int | None:
     """Empty 1-D tensors, which torch lets be concatenated with any, are left out."""
-    given = call.args[0]
+    given: list[Value] = call.args[0]
     parts = [part for part in given if draft.tensors[part.id].shape != (0,)] or given[:1]
     if len(parts) == 1 and draft.tensors[parts[0].id].dtype == call.dtype:
         return parts[0].id
@@ -291,7 +294,9 @@ RULES: dict[str, Rule] = {
     "aten.fill.Tensor": _fill,
     "aten.fill.Scalar": _fill,
     "aten.cat.default": _cat,
-    **dict.fromkeys((f"aten.{op}.Scalar" for op in ("add", "sub", "mul", "div")), _with_tensor_overload),
+    **dict.fromkeys(
+        (f"aten.{op}.Scalar" for op in ("add", "sub", "mul", "div")), _with_tensor_overload
+    ),
     "aten.as_strided.default": _as_strided,
     "aten.as_strided_scatter.default": _as_strided,
     "aten.full.default": _filled(1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -48,16 +49,13 @@ def trace(
     TraceError : the step cannot be captured, or something above is not as described.
     """
     paths, spec = tree_flatten_with_path(batch)
-    names = [leaf_name(path) for path, _ in paths]
-    leaves = [leaf for _, leaf in paths]
-    _check_batch(names, leaves)
-    parameters = dict(model.named_parameters())
-    trained = {name: p for name, p in parameters.items() if p.requires_grad}
-    if not trained:
-        raise TraceError("the model has no parameter that requires a gradient; nothing to train")
+    leaves = {leaf_name(path): leaf for path, leaf in paths}
+    _check_batch(leaves)
+    _check_step(step)
+    trained = _trained_parameters(model)
     state = probe_optimizer(optimizer, trained)
     captured = capture(step, model, leaves, lambda values: tree_unflatten(values, spec))
-    return _Assembly(model, names, leaves, spec, state, captured, clip_grad_norm).graph()
+    return _Assembly(model, leaves, spec, state, captured, clip_grad_norm).graph()
 
 
 class _Assembly:
@@ -66,8 +64,7 @@ class _Assembly:
     def __init__(
         self,
         model: nn.Module,
-        names: list[str],
-        leaves: list[Any],
+        leaves: dict[str, Any],
         spec: TreeSpec,
         state: OptimizerState,
         captured: Capture,
@@ -78,10 +75,10 @@ class _Assembly:
         self.state = state
         self.captured = captured
         self.clip_grad_norm = clip_grad_norm
-        self.num_leaves = len(leaves)
+        self.leaves = leaves
         self.draft = Draft()
         self.given: dict[tuple[str, Any], int] = {}
-        self._draft_given(names, leaves)
+        self._draft_given()
 
     def graph(self) -> Graph:
         importer = Importer(self.draft)
@@ -121,17 +118,17 @@ class _Assembly:
             grad_norm=ids[norm] if norm >= 0 else -1,
         )
 
-    def _draft_given(self, names: list[str], leaves: list[Any]) -> None:
+    def _draft_given(self) -> None:
         """Parameters, buffers, batch leaves: all that exists before the step, read or not."""
         for name, parameter in self.model.named_parameters():
             self.given["param", name] = given_tensor(self.draft, TensorKind.PARAM, name, parameter)
         for name, buffer in self.model.named_buffers():
             self.given["buffer", name] = given_tensor(self.draft, TensorKind.BUFFER, name, buffer)
         taken = {tensor.name for tensor in self.draft.tensors}
-        for i, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
+        for name, leaf in self.leaves.items():
             if isinstance(leaf, Tensor):
                 own = f"batch.{name}" if name in taken else name
-                self.given["input", i] = given_tensor(self.draft, TensorKind.INPUT, own, leaf)
+                self.given["input", name] = given_tensor(self.draft, TensorKind.INPUT, own, leaf)
 
     def _grads(self, importer: Importer) -> dict[str, int]:
         """The gradients in the order of the parameters."""
@@ -142,12 +139,17 @@ class _Assembly:
         return grads
 
     def _place_sums(self, importer: Importer) -> None:
-        """A sum of a parameter's gradients belongs to its module."""
+        """A sum of a parameter's gradients belongs to its module, at the first one's line."""
         for name in self.state.states:
             node = self.captured.grads.get(name)
             producer = self.draft.producer(importer.env[node]) if node else None
-            if producer and producer.sums_gradients:
-                producer.module = name.rpartition(".")[0]
+            sums = []
+            while producer and producer.sums_gradients:
+                sums.append(producer)
+                producer = self.draft.producer(producer.inputs[0])
+            for operator in sums:
+                operator.module = name.rpartition(".")[0]
+                operator.source = producer.source if producer else ""
 
     def _draft_update(self, name: str, grad: int) -> Update:
         param = self.given["param", name]
@@ -171,12 +173,46 @@ class _Assembly:
 
     def _batch(self, done: Finished, results: set[int]) -> tuple[int, ...]:
         read = {t for op in done.operators for t in op.inputs} | results
-        ids = [done.tensor_ids.get(self.given.get(("input", i), -1), -1) for i in range(self.num_leaves)]
+        given = [self.given.get(("input", name), -1) for name in self.leaves]
+        ids = [done.tensor_ids.get(tensor, -1) for tensor in given]
         return tuple(i if i in read else -1 for i in ids)
 
 
-def _check_batch(names: list[str], leaves: list[Any]) -> None:
-    for name, leaf in zip(names, leaves, strict=True):
+def _trained_parameters(model: nn.Module) -> dict[str, Tensor]:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise TraceError(
+                f"parameter {name} has no shape yet; run the lazy module once on a batch, "
+                "or build it with its sizes"
+            )
+    trained: dict[str, Tensor] = {
+        name: p for name, p in model.named_parameters() if p.requires_grad
+    }
+    if not trained:
+        raise TraceError("the model has no parameter that requires a gradient; nothing to train")
+    return trained
+
+
+def _check_step(step: Callable[..., Any]) -> None:
+    """A model that the step takes from around itself would be a constant of the graph."""
+    if not inspect.isfunction(step):
+        return
+    around = inspect.getclosurevars(step)
+    for name, value in {**around.globals, **around.nonlocals}.items():
+        is_trained = isinstance(value, nn.Module) and any(
+            p.requires_grad for p in value.parameters()
+        )
+        if is_trained:
+            raise TraceError(
+                f"the step uses the module {name} from around it, whose parameters would not be "
+                "trained; use the model that the step is given, and put other modules into it"
+            )
+    for value in around.nonlocals.values():
+        _check_step(value)  # a decorated step
+
+
+def _check_batch(leaves: dict[str, Any]) -> None:
+    for name, leaf in leaves.items():
         if isinstance(leaf, Tensor):
             if leaf.is_complex():
                 raise TraceError(f"batch leaf {name} is of {leaf.dtype}; use real numbers")

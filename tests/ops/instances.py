@@ -28,7 +28,7 @@ def elementwise() -> Iterator[Instance]:
         overload = "default" if name in ("maximum", "minimum", "atan2") else "Tensor"
         yield instance(f"aten.{name}.{overload}", x, y)
         yield instance(f"aten.{name}.{overload}", real(4, 6), real(4, 6))
-    for name in ("neg", "exp", "tanh", "gelu", "silu", "relu", "sigmoid", "abs", "erf", "cos", "sin"):
+    for name in ("neg", "exp", "tanh", "gelu", "silu", "relu", "sigmoid", "abs", "erf", "cos"):
         yield instance(f"aten.{name}.default", x)
     yield instance("aten.add.Tensor", real(4, 6), real(4, 6), alpha=2)
     yield instance("aten.add.Tensor", real(4, 6), 1.5)
@@ -48,7 +48,7 @@ def elementwise() -> Iterator[Instance]:
     yield instance("aten.addcdiv.default", real(4, 6), real(6), real(4, 6))
     yield instance("aten.lerp.Scalar", real(4, 6), real(4, 6), 0.3)
     yield instance("aten.lerp.Tensor", real(4, 6), real(4, 6), real(6))
-    yield instance("aten._to_copy.default", real(4, 6), dtype=torch.float32)
+    yield instance("aten._to_copy.default", real(4, 6), dtype=torch.float64)
     yield instance("aten.copy.default", real(4, 6), real(6))
     yield instance("aten.threshold_backward.default", real(4, 6), real(4, 6), 0)
     yield instance("aten.isin.Tensor_Tensor", whole(5, 4, 6), whole(5, 3))
@@ -102,9 +102,7 @@ def slices() -> Iterator[Instance]:
         yield instance(
             "aten.slice_backward.default", real(*cut.shape), list(x.shape), 1, start, end, step
         )
-        yield instance(
-            "aten.slice_scatter.default", x, real(*cut.shape), 1, start, end, step
-        )
+        yield instance("aten.slice_scatter.default", x, real(*cut.shape), 1, start, end, step)
     yield instance("aten.slice.Tensor", x)
     yield instance("aten.narrow.default", x, 1, 4, 4)
     yield instance("aten.select.int", x, 1, -2)
@@ -182,6 +180,13 @@ def matmul() -> Iterator[Instance]:
     yield instance("aten.linear.default", real(3, 4, 6), real(8, 6), real(8))
 
 
+def grouped() -> Iterator[Instance]:
+    for ends in ([3, 3, 8, 10], [0, 0, 6, 12]):
+        bounds = torch.tensor(ends)
+        yield instance("superscaler.grouped_mm.default", real(12, 6), real(4, 6, 3), bounds)
+        yield instance("superscaler.grouped_mm.default", real(6, 12), real(12, 3), bounds)
+
+
 def norms() -> Iterator[Instance]:
     x, w, b = real(4, 3, 6), real(6), real(6)
     _, mean, rstd = torch.ops.aten.native_layer_norm(x, [6], w, b, 1e-5)
@@ -191,10 +196,7 @@ def norms() -> Iterator[Instance]:
                    real(4, 3, 6), x, [6], mean, rstd, w, b, [True, True, True])  # fmt: skip
     yield instance("aten.native_layer_norm_backward.default",
                    real(4, 3, 6), x, [6], mean, rstd, w, b, [True, False, False])  # fmt: skip
-    _, rstd = torch.ops.aten._fused_rms_norm(x, [6], w, 1e-5)
     yield instance("aten._fused_rms_norm.default", x, [6], w, 1e-5)
-    yield instance("aten._fused_rms_norm_backward.default",
-                   real(4, 3, 6), x, [6], rstd, w, [True, True])  # fmt: skip
     for shape, groups in (((4, 6, 2, 2), 3), ((4, 6, 5), 6), ((4, 6), 6), ((4, 6), 1)):
         y, w, b = real(*shape), real(6), real(6)
         sizes = (4, 6, y[0, 0].numel(), groups)
@@ -208,6 +210,11 @@ def norms() -> Iterator[Instance]:
     yield instance("aten._native_batch_norm_legit_functional.default",
                    real(4, 6, 2, 2), real(6), real(6), *stats, True, 0.1, 1e-5)  # fmt: skip
 
+    v, g = real(4, 6, 3), real(1, 1, 3)
+    _, norm = torch.ops.aten._weight_norm_interface(v, g, 2)
+    yield instance("aten._weight_norm_interface.default", real(4, 6), real(4, 1))
+    yield instance("aten._weight_norm_interface_backward.default", real(4, 6, 3), v, g, norm, 2)
+
 
 def convolution() -> Iterator[Instance]:
     for x, weight, bias, settings in (
@@ -219,10 +226,10 @@ def convolution() -> Iterator[Instance]:
         ((4, 6, 8), (4, 6, 1), False, ([1], [0], [1], False, [0], 1)),
         ((4, 6, 8), (6, 4, 2), True, ([2], [0], [1], True, [0], 1)),
         ((4, 6, 8), (6, 2, 2), False, ([2], [0], [1], True, [0], 2)),
-        ((6, 8), (4, 6, 3), True, ([1], [1], [1], False, [0], 1)),
     ):  # fmt: skip
         forward = instance("aten.convolution.default", real(*x), real(*weight),
-                           real(_features(weight, settings)) if bias else None, *settings)  # fmt: skip
+                           real(_features(weight, settings)) if bias else None,
+                           *settings)  # fmt: skip
         yield forward
         if len(x) == len(weight):
             grad = real(*forward.run()[0].shape)
@@ -230,7 +237,7 @@ def convolution() -> Iterator[Instance]:
             yield instance("aten.convolution_backward.default", grad, real(*x), real(*weight),
                            sizes, *settings, [True, True, bias])  # fmt: skip
     yield instance("aten.im2col.default", real(4, 6, 8, 5), [2, 3], [1, 1], [0, 1], [2, 1])
-    yield instance("aten.col2im.default", real(4, 36, 28), [8, 5], [2, 3], [1, 1], [0, 1], [1, 1])
+    yield instance("aten.col2im.default", real(4, 36, 35), [8, 5], [2, 3], [1, 1], [0, 1], [1, 1])
 
 
 def _features(weight: tuple[int, ...], settings: tuple[object, ...]) -> int:
@@ -365,6 +372,7 @@ FAMILIES = {
         reductions,
         scans,
         matmul,
+        grouped,
         norms,
         convolution,
         spatial,

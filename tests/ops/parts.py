@@ -173,17 +173,20 @@ def _put(
     own = {name for names in dims for name in names}
     target = view_of(whole, part, dims)
     result = result.reshape(target.shape)
+    axes = part.cut.rule.axes
     place = tuple((leaf, part.bounds(leaf)) for leaf in part.intervals if leaf[0] in own)
-    lacking = {part.cut.rule.axes[name].reduce for name, _ in part.intervals if name not in own}
-    if place not in written:
-        written.add(place)
+    partial = {leaf for leaf in part.intervals if leaf[0] not in own and axes[leaf[0]].reduce}
+    value = (place, tuple((leaf, part.bounds(leaf)) for leaf in sorted(partial)))
+    if value in written:  # the same value once more
+        if not partial:
+            torch.testing.assert_close(target, result, rtol=1e-12, atol=1e-12, equal_nan=True)
+    elif place not in written:
         target.copy_(result)
-    elif "sum" in lacking:
+    elif {axes[name].reduce for name, _ in partial} == {"sum"}:
         target += result
-    elif "max" in lacking:
-        target.copy_(torch.maximum(target, result))
     else:
-        torch.testing.assert_close(target, result, rtol=1e-12, atol=1e-12, equal_nan=True)
+        target.copy_(torch.maximum(target, result))
+    written |= {place, value}
 
 
 def choices(rule: Rule) -> Iterator[tuple[dict[str, tuple[int, ...]], dict[Leaf, int]]]:

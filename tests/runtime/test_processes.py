@@ -52,7 +52,7 @@ def constants(rank):
 
 
 def primitives(rank, ctx):
-    """Every primitive, started before any is waited for."""
+    """Every primitive, most of them started before any is waited for."""
     generator = torch.Generator().manual_seed(rank)
     results = []
     for dtype in DTYPES:
@@ -71,6 +71,10 @@ def primitives(rank, ctx):
         for piece in (x, x + 1):
             ctx.send(piece, "next")
         results += [ctx.recv("previous", (4, 6), dtype) for _ in range(2)]
+        large = x.repeat(1 << 16, 1)[:, :4]  # from 4 MiB on, Gloo gathers point to point
+        shape = tuple(large.shape)
+        gathered = ctx.all_gather(large, "all", shape, 0, (N * shape[0], 4))
+        results.append(resolve(gathered)[:: shape[0] - 1])
         results.append(ctx.exchange({(): x[:, :3]}, "exchange", (4, 3), dtype))
     return [resolve(result) for result in results]
 

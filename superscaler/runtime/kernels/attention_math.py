@@ -16,7 +16,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> tuple[Tenso
     k, v = _all_heads(k, q), _all_heads(v, q)
     scores = _scores(q, k, call)
     logsumexp = torch.logsumexp(scores, -1)
-    weights = _weights(scores, logsumexp)
+    logsumexp = logsumexp.masked_fill_(logsumexp == -torch.inf, 0)  # as torch's kernels do
+    weights = (scores - logsumexp[..., None]).exp_()
     kept = _kept(weights, call)
     if kept is not None:
         weights = weights.mul_(kept)
@@ -35,7 +36,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of the scores."""
     every_k, every_v = _all_heads(k, q), _all_heads(v, q)
-    weights = _weights(_scores(q, every_k, call), logsumexp)
+    weights = (_scores(q, every_k, call) - logsumexp[..., None]).exp_()
     kept = _kept(weights, call)
     dropped = weights if kept is None else weights * kept
     dv = dropped.to(grad.dtype).mT @ grad
@@ -69,12 +70,6 @@ def _scores(q: Tensor, k: Tensor, call: AttentionCall) -> Tensor:
     scores = product.to(torch.float32 if q.dtype.itemsize < 4 else q.dtype).mul_(call.scale)
     mask = call.additive_mask(q, k.shape[-2], scores.dtype)
     return scores if mask is None else scores + mask
-
-
-def _weights(scores: Tensor, logsumexp: Tensor) -> Tensor:
-    """The softmax; zeros for queries that may look at nothing."""
-    finite = logsumexp.masked_fill(logsumexp == -torch.inf, 0)
-    return (scores - finite[..., None]).exp_()
 
 
 def _kept(weights: Tensor, call: AttentionCall) -> Tensor | None:

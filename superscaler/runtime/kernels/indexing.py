@@ -43,8 +43,9 @@ def scatter_add_part(
 ) -> Tensor:
     """A part of `scatter_add`; x counts only where no elements lie `before` the part's."""
     own, is_own = within(index, start, x.shape[dim])
+    used = src[tuple(slice(n) for n in index.shape)]
     base = torch.zeros_like(x) if before else x
-    return base.scatter_add(dim, own, src.masked_fill(~is_own, 0))
+    return base.scatter_add(dim, own, used.masked_fill(~is_own, 0))
 
 
 def index_add_part(
@@ -86,7 +87,7 @@ def index_part(
     own, is_own, first = _own_places(x, indices, starts, counts)
     chosen: Tensor = torch.ops.aten.index.Tensor(x, own)
     after = chosen.dim() - first - is_own.dim()
-    return chosen.masked_fill_(~is_own.reshape(*is_own.shape, *[1] * after), 0)
+    return chosen.masked_fill_(~is_own.reshape([*is_own.shape, *[1] * after]), 0)
 
 
 def index_put_part(
@@ -104,7 +105,7 @@ def index_put_part(
     """
     own, is_own, first = _own_places(x, indices, starts, counts)
     after = x.dim() - sum(index is not None for index in indices) - first
-    fits = is_own.reshape(*is_own.shape, *[1] * after)
+    fits = is_own.reshape([*is_own.shape, *[1] * after])
     if accumulate:
         base = torch.zeros_like(x) if any(before) else x
         added: Tensor = torch.ops.aten.index_put(base, own, torch.where(fits, values, 0), True)
@@ -117,7 +118,8 @@ def index_put_part(
     grown = x.new_empty(shape)
     grown.narrow(dim, 0, x.shape[dim]).copy_(x)
     own[dim] = torch.where(is_own, index, x.shape[dim])
-    return grown.index_put_(own, values).narrow(dim, 0, x.shape[dim])
+    torch.ops.aten.index_put_(grown, own, values)
+    return grown.narrow(dim, 0, x.shape[dim])
 
 
 define("gather_part(Tensor x, int dim, Tensor index, int start) -> Tensor", gather_part)

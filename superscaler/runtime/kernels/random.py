@@ -1,15 +1,15 @@
 """Counter-based random numbers: a draw depends on seed, step, operator and element, not on parts.
 
 An element is numbered by (row, column): its position in the leading dims of the *global* tensor,
-and in the last one. A row's two 32-bit keys come from a 64-bit finaliser of splitmix64 (Steele,
-Lea, Flood 2014), an element's bits from two rounds of multiply and shift of key and column.
-Measured: 3.3 ns per element for a dropout on one core, 8.5 ns for torch's own.
+and in the last one. Rows and columns get 32-bit keys from splitmix64 (Steele, Lea, Flood 2014), an
+element's bits come from its row's and column's keys by two rounds of shift and multiply.
+Measured: 4 ns per element for a dropout on one core, 8.5 ns for torch's own.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -70,23 +70,36 @@ def _dim_factors(shape: Sequence[int], index: Sequence[int]) -> list[list[Sequen
     return dims
 
 
-def _positions(factors: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+def _merged(factors: Iterable[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """The same part with as few factors as can be: a whole factor joins the one before it."""
+    merged: list[tuple[int, int, int]] = []
+    for size, start, count in factors:
+        if merged and count == size:
+            before = merged.pop()
+            merged.append((before[0] * size, before[1] * size, before[2] * size))
+        else:
+            merged.append((size, start, count))
+    return merged
+
+
+def _positions(factors: Iterable[Sequence[int]], device: torch.device) -> Tensor:
     """The global row-major positions of a part of a product of factors."""
-    sizes = [g for g, _, _ in factors]
-    total = torch.zeros(1, dtype=torch.int64, device=device)
-    for k, (_, start, count) in enumerate(factors):
-        stride = prod(sizes[k + 1 :])
+    merged = _merged(factors) or [(1, 0, 1)]
+    total: Tensor | None = None
+    for k, (_, start, count) in enumerate(merged):
+        stride = prod(size for size, _, _ in merged[k + 1 :])
         own = torch.arange(start * stride, (start + count) * stride, stride, device=device)
-        total = (total[:, None] + own).reshape(-1)
+        total = own if total is None else (total[:, None] + own).reshape(-1)
+    assert total is not None
     return total
 
 
-def _row_keys(rows: Tensor, key: int) -> Tensor:
-    """Two 32-bit keys per row."""
-    z = rows * _signed(_GOLDEN, 64) + _signed(key, 64)
-    z = (z ^ (z >> 30 & (1 << 34) - 1)) * _signed(_FIRST, 64)
-    z = (z ^ (z >> 27 & (1 << 37) - 1)) * _signed(_SECOND, 64)
-    z = z ^ (z >> 31 & (1 << 33) - 1)
+def _keys(positions: Tensor, key: int) -> Tensor:
+    """Two 32-bit keys per position: splitmix64's stream from `key`, as [position, 2]."""
+    z = positions * _signed(_GOLDEN, 64) + _signed(key, 64)
+    z = z.bitwise_xor_((z >> 30) & (1 << 34) - 1).mul_(_signed(_FIRST, 64))
+    z = z.bitwise_xor_((z >> 27) & (1 << 37) - 1).mul_(_signed(_SECOND, 64))
+    z = z.bitwise_xor_((z >> 31) & (1 << 33) - 1)
     return z.view(torch.int32).reshape(-1, 2)
 
 
@@ -95,20 +108,20 @@ def draw_bits(
 ) -> Iterator[tuple[slice, Tensor]]:
     """The part's random 32-bit integers, some rows of the flattened (rows, columns) at a time."""
     dims = _dim_factors(shape, index)
-    lead = [factor for dim in dims[:-1] for factor in dim]
-    keys = _row_keys(_positions(lead, device), _operator_key(op_id))
-    last = _positions(dims[-1] if dims else [], device)
-    columns = (last * _signed(_GOLDEN >> 32, 32)).to(torch.int32)
+    rows = _positions([factor for dim in dims[:-1] for factor in dim], device)
+    columns = _positions(dims[-1] if dims else [], device)
+    both = _keys(torch.cat((rows, ~columns)), _operator_key(op_id))  # ~: numbers of their own
+    keys, column_keys = both[: len(rows)], both[len(rows) :, 0].contiguous()
     num_rows = len(keys)
     each = num_rows if device.type != "cpu" else max(1, CHUNK // max(1, len(columns)))
     for start, stop in pairwise([*range(0, num_rows, max(1, each)), num_rows]):
-        yield slice(start, stop), _element_bits(keys[start:stop], columns)
+        yield slice(start, stop), _element_bits(keys[start:stop], column_keys)
 
 
 def _element_bits(keys: Tensor, columns: Tensor) -> Tensor:
     x = torch.add(keys[:, :1], columns)
     shifted = x >> 16
-    x += shifted  # not xor: an arithmetic shift would lose the sign bit
+    x ^= shifted
     x = torch.add(keys[:, 1:], x, alpha=_signed(0x7FEB352D, 32))
     torch.bitwise_right_shift(x, 15, out=shifted)
     x ^= shifted

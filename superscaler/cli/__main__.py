@@ -1,0 +1,5 @@
+"""`python -m superscaler.cli` is `superscaler`."""
+
+from superscaler.cli import main
+
+main()

@@ -1,0 +1,59 @@
+"""The application: its commands, and how errors reach the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from superscaler.cli.axes import axes
+from superscaler.cli.compile import compile_command
+from superscaler.cli.launch import PASS_THROUGH, launch
+from superscaler.cli.output import print_error
+from superscaler.cli.show import show
+from superscaler.cli.trace import trace
+from superscaler.cli.verify import verify
+from superscaler.errors import SuperScalerError
+
+USER_ERROR = 2
+
+
+class _Group(TyperGroup):
+    """Commands whose errors, where they are the user's to mend, end in one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SuperScalerError as error:
+            print_error(error)
+            raise typer.Exit(USER_ERROR) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="superscaler",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Compile a PyTorch training step and a parallelization plan into code for every rank, "
+        "verify it, and run it.\n\n"
+        "A [b]workload[/] is FILE.py:callable; the callable returns superscaler.Workload. A "
+        "[b]plan[/] is a YAML file, the name of one that ships, or a policy call such as "
+        "'zero(dp=2, stage=3)'."
+    ),
+)
+app.command()(trace)
+app.command()(axes)
+app.command("compile")(compile_command)
+app.command()(verify)
+app.command(context_settings=PASS_THROUGH)(launch)
+app.command()(show)
+
+
+def main() -> None:
+    """The entry point `superscaler`."""
+    app(prog_name="superscaler")

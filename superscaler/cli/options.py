@@ -1,0 +1,155 @@
+"""Arguments and options that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import superscaler as ss
+from superscaler.errors import PlanError, WorkloadError
+
+if TYPE_CHECKING:
+    import torch
+
+    from superscaler.cluster import Cluster
+    from superscaler.graph.graph import Graph
+    from superscaler.plan import Plan
+    from superscaler.workload import Workload
+
+WorkloadName = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE.py:callable",
+        help="The workload: a callable that returns superscaler.Workload.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A keyword argument of the workload's callable; may be repeated.",
+        show_default=False,
+    ),
+]
+PlanText = Annotated[
+    str,
+    typer.Option(
+        "--plan",
+        metavar="PLAN",
+        help="A YAML file, a plan that ships, or a policy call: 'zero(dp=2, stage=3)'.",
+        show_default=False,
+    ),
+]
+OptionalPlanText = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        metavar="PLAN",
+        help="A YAML file, a plan that ships, or a policy call: 'zero(dp=2, stage=3)'.",
+        show_default=False,
+    ),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        min=1,
+        help="How many devices the plan has to use. [default: as many as it says]",
+        show_default=False,
+    ),
+]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="CLUSTER",
+        help="The machine: a YAML file, or the name of one that ships.",
+        show_default=False,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="float64, float32, bfloat16: cast the model and the batches to it.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def read_settings(pairs: list[str] | None) -> dict[str, str]:
+    """`key=value` texts as a dict. Raises WorkloadError for one without `=`."""
+    settings = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise WorkloadError(f"--set {pair}: write --set key=value")
+        settings[key.strip()] = value
+    return settings
+
+
+def read_dtype(name: str | None) -> torch.dtype | None:
+    """The torch dtype of this name. Raises WorkloadError when there is none of floating point."""
+    import torch
+
+    if name is None:
+        return None
+    dtype = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise WorkloadError(f"--dtype {name}: expected float64, float32, bfloat16 or float16")
+    return dtype
+
+
+def load(name: str, pairs: list[str] | None, dtype: str | None = None) -> Workload:
+    """The workload that the user named, cast where asked for."""
+    workload = ss.load_workload(name, read_settings(pairs))
+    wanted = read_dtype(dtype)
+    if wanted is None:
+        return workload
+    from superscaler.workload import cast
+
+    return cast(workload, wanted)
+
+
+def trace_workload(workload: Workload) -> Graph:
+    """The graph of the workload's step."""
+    return ss.trace(
+        workload.step,
+        workload.model,
+        workload.batch,
+        workload.optimizer,
+        clip_grad_norm=workload.clip_grad_norm,
+    )
+
+
+def read_plan(text: str, devices: int | None) -> Plan:
+    """The plan that the user named. Raises PlanError unless it uses `devices` devices."""
+    plan: Plan = ss.policies.parse_plan(text)
+    if devices is not None and plan.num_devices != devices:
+        raise PlanError(
+            f"plan {text!r} uses {plan.num_devices} devices, --devices says {devices}; change "
+            f"the plan, or give --devices {plan.num_devices}"
+        )
+    return plan
+
+
+def read_cluster(name: str | None) -> Cluster | None:
+    """The cluster that the user named, None for the default."""
+    return None if name is None else ss.Cluster.load(name)
+
+
+def manifest_header(name: str, pairs: list[str] | None, dtype: str | None) -> dict[str, Any]:
+    """What a program has to know to be trained later: its workload, settings and dtype."""
+    from pathlib import Path
+
+    file, _, function = name.rpartition(":")
+    header: dict[str, Any] = {
+        "workload": f"{Path(file).resolve()}:{function}",
+        "settings": read_settings(pairs),
+    }
+    return header | ({"dtype": dtype} if dtype else {})

@@ -1,0 +1,112 @@
+"""Random plans as data: stages, meshes, splits, microbatches, recomputation, optimizer sharding."""
+
+from __future__ import annotations
+
+from math import prod
+from random import Random
+
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+from superscaler.plan import ORDERS, Plan, PlanAssign, PlanOptimizer, PlanSplit, PlanStage
+
+MESH_DIMS = ("dp", "tp", "cp")
+MAX_DEVICES = 6
+
+
+def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
+    """A plan of one to four stages whose splits mostly fit the graph's axes."""
+    stages = _stages(rng)
+    dims = sorted({name for stage in stages for name in stage.mesh})
+    microbatches = rng.choice((1, 1, 2, 2, 3, 4))
+    splits = [split for dim in dims for split in _splits(rng, graph, axes, dim)]
+    if microbatches > 1 and rng.random() < 0.8:
+        splits.insert(0, PlanSplit("batch", "mb", uneven=True))
+    if microbatches > 1 and rng.random() < 0.15:
+        splits.append(PlanSplit(_axis(rng, axes, microbatches), "mb", uneven=True))
+    return Plan(
+        stages=stages,
+        microbatches=microbatches,
+        splits=tuple(splits),
+        order=rng.choice(ORDERS),
+        recompute=_modules(rng, graph, 0.25),
+        optimizer=_optimizer(rng, dims),
+        assign=tuple(_assign(rng, graph, axes) for _ in range(rng.random() < 0.15)),
+    )
+
+
+def _stages(rng: Random) -> tuple[PlanStage, ...]:
+    count = rng.choice((1, 1, 2, 2, 3, 4))
+    limit = max(1, MAX_DEVICES // count) if rng.random() < 0.6 else 4
+    mesh = _mesh(rng, limit)
+    is_alike = rng.random() < 0.4
+    is_apart = rng.random() < 0.7
+    stages, used = [], 0
+    for _ in range(count):
+        mesh = mesh if is_alike else _mesh(rng, limit)
+        size = prod(mesh.values())
+        if is_apart and used + size <= MAX_DEVICES:
+            devices = list(range(used, used + size))
+            used += size
+        else:
+            devices = rng.sample(range(MAX_DEVICES), size)
+        if rng.random() < 0.3:
+            rng.shuffle(devices)
+        stages.append(PlanStage(tuple(devices), mesh))
+    return tuple(stages)
+
+
+def _mesh(rng: Random, limit: int) -> dict[str, int]:
+    names = [name for name in MESH_DIMS if rng.random() < 0.6]
+    rng.shuffle(names)
+    mesh: dict[str, int] = {}
+    for name in names or [rng.choice(MESH_DIMS)]:
+        size = rng.choice((1, 2, 2, 2, 3, 4))
+        if prod(mesh.values()) * size <= limit:
+            mesh[name] = size
+    return mesh
+
+
+def _splits(rng: Random, graph: Graph, axes: Axes, dim: str) -> list[PlanSplit]:
+    found = []
+    if dim == "dp" and rng.random() < 0.7:
+        found.append(PlanSplit("batch", dim, uneven=True))
+    if dim == "tp" and rng.random() < 0.6:
+        found.append(PlanSplit("auto", dim))
+        if rng.random() < 0.3:
+            found.append(PlanSplit("sequence", dim))
+    for _ in range(rng.choice((0, 1, 1, 2, 4))):
+        where = _modules(rng, graph, 0.3)
+        found.append(PlanSplit(_axis(rng, axes, 2), dim, where, uneven=rng.random() < 0.9))
+    return found
+
+
+def _axis(rng: Random, axes: Axes, parts: int) -> str:
+    """An axis that can be cut in `parts`; axes of many operators come up more often."""
+    fits = [it.axis for own in axes.operators for it in own.iters if not it.frozen]
+    fits = [a for a in fits if axes.axes[a].size >= parts]
+    return axes.axes[rng.choice(fits)].name if fits else "batch"
+
+
+def _modules(rng: Random, graph: Graph, probability: float) -> tuple[str, ...]:
+    modules = sorted({op.module for op in graph.operators if op.module})
+    if not modules or rng.random() >= probability:
+        return ()
+    return tuple(dict.fromkeys(rng.choice(modules) for _ in range(rng.choice((1, 2)))))
+
+
+def _optimizer(rng: Random, dims: list[str]) -> PlanOptimizer:
+    if not dims or rng.random() < 0.5:
+        return PlanOptimizer()
+    return PlanOptimizer(
+        rng.choice(dims), rng.choice(("step", "use")), rng.choice(("step", "microbatch"))
+    )
+
+
+def _assign(rng: Random, graph: Graph, axes: Axes) -> PlanAssign:
+    """One operator on its own device, or replicated over several."""
+    operator = rng.choice(graph.operators).name
+    if rng.random() < 0.5:
+        return PlanAssign((operator,), (), rng.randrange(MAX_DEVICES))
+    copies = rng.choice((2, 3))
+    devices = tuple(rng.randrange(MAX_DEVICES) for _ in range(copies))
+    return PlanAssign((operator,), (("replicate", copies),), devices)
