@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from superscaler.emit.boundary import boundary_function, participants
+from superscaler.emit.boundary import boundary_function, bucket_function, participants
+from superscaler.emit.buckets import boundary_runs
 from superscaler.emit.constants import Time
 from superscaler.emit.function import Function
 from superscaler.emit.segment import Emission, is_even, segment_function
@@ -45,12 +46,10 @@ def assemble(program: Program) -> Listing:
     instances = _conversion_instances(program)
     names = segment_names(program)
     for position, task_id in enumerate(program.timed.order):
-        for conversion, key in instances.get(2 * position - 1, ()):
-            _place_conversion(listing, conversion, key)
+        _place_conversions(listing, instances.get(2 * position - 1, []))
         task = program.tasks.tasks[task_id]
         _place_task(listing, program.tasks.segments[task.segment], task.time, names[task.segment])
-        for conversion, key in instances.get(2 * position, ()):
-            _place_conversion(listing, conversion, key)
+        _place_conversions(listing, instances.get(2 * position, []))
     return listing
 
 
@@ -154,6 +153,24 @@ def is_even_cached(listing: Listing, segment: Segment) -> bool:
     if key not in listing.texts:
         listing.texts[key] = "yes" if is_even(listing.emission.program, segment) else ""
     return bool(listing.texts[key])
+
+
+def _place_conversions(listing: Listing, instances: list[tuple[Conversion, Time]]) -> None:
+    """Conversions between two tasks, those of one kind and group in one message."""
+    if not instances:
+        return
+    emission = listing.emission
+    for run in boundary_runs(emission.program, emission.constants, instances):
+        if len(run) == 1:
+            _place_conversion(listing, *run[0])
+            continue
+        members, key = [c for c, _ in run], run[0][1]
+        memo = "|".join(c.name for c in members)
+        if memo not in listing.texts:
+            base = f"convert_{members[0].id}_to_{members[-1].id}"
+            listing.texts[memo] = listing.place(base, bucket_function(emission, members))
+        for rank in participants(members[0].route, key):
+            listing.schedules[rank].append((listing.texts[memo], key))
 
 
 def _place_conversion(listing: Listing, conversion: Conversion, key: Time) -> None:

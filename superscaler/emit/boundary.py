@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from superscaler.emit.buckets import coalesced_text
 from superscaler.emit.constants import Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
@@ -34,6 +35,17 @@ def boundary_function(emission: Emission, conversion: Conversion, rank: int, key
     return function
 
 
+def bucket_function(emission: Emission, members: list[Conversion]) -> Function:
+    """Several conversions between tasks in one message."""
+    function = Function(f"{len(members)} together, first {conversion_comment(emission.program, members[0])}")
+    sources = [_source(emission, c, function) for c in members]
+    names = tuple(c.name for c in members)
+    text = coalesced_text(emission.program, emission.constants, members, sources)
+    function.add(f"{', '.join(names)} = {text}", names, tuple(sources))
+    function.writes += [(c.name, _writes(c)) for c in members]
+    return function
+
+
 def _writes(conversion: Conversion) -> str:
     return spec(conversion.name, tuple(range(len(conversion.route.keys))))
 
@@ -60,7 +72,7 @@ def _regular(emission: Emission, conversion: Conversion, rank: int, key: Time, f
     sends, receives = rank in path.source, rank in path.target
     variable = ""
     if sends:
-        variable = _source(emission, conversion, function, path.steps[0].before if path.steps else None)
+        variable = _source(emission, conversion, function)
         emit_steps(function, name, variable, route, path.steps[:at], factors, emission.constants, "", moves and at > 0)
         variable = name if at else variable
     if moves and sends:
@@ -80,9 +92,7 @@ def _regular(emission: Emission, conversion: Conversion, rank: int, key: Time, f
     function.writes.append((variable, _writes(conversion)))
 
 
-def _source(
-    emission: Emission, conversion: Conversion, function: Function, sizes: tuple[int, ...] | None
-) -> str:
+def _source(emission: Emission, conversion: Conversion, function: Function) -> str:
     """The variable with this rank's own part, parts in time joined."""
     route = conversion.route
     items = [

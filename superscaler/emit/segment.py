@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from superscaler.emit.buckets import coalesced_text, segment_buckets
 from superscaler.emit.constants import Constants, Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
@@ -86,6 +87,10 @@ class _Writer:
         self.program = self.emission.program
         self.graph = self.program.partition.graph
         self.axes = self.program.partition.axes
+        self.buckets = segment_buckets(self.program, self.emission.constants, self.segment)
+        self.waiting = {c: set(b.conversions) for b in self.buckets.produced for c in b.conversions}
+        self.bucket_of = {c: b for b in self.buckets.produced for c in b.conversions}
+        self.used_in = {c: k for k, b in enumerate(self.buckets.used) for c in b.conversions}
 
     # reading
 
@@ -104,8 +109,8 @@ class _Writer:
         read = self.program.reads[op, i]
         if read.conversion >= 0:
             conversion = self.program.conversions[read.conversion]
-            if conversion.scope == self.segment.id and conversion.name not in self.local:
-                self.convert(conversion, op)
+            if conversion.scope == self.segment.id:
+                self.fetch(conversion, op)
         found = self.variable(read.value)
         return self.cut(found, op, i, read) if read.cut else found
 
@@ -137,17 +142,53 @@ class _Writer:
 
     # conversions inside
 
+    def fetch(self, conversion: Conversion, reader: int) -> None:
+        """Convert what an operator is about to read; gathers in buckets, one bucket ahead."""
+        number = self.used_in.get(conversion.id)
+        if number is None:
+            if conversion.name not in self.local:
+                self.convert(conversion, reader)
+            return
+        for bucket in self.buckets.used[number : number + 2]:
+            members = [self.program.conversions[c] for c in bucket.conversions]
+            if members[0].name not in self.local:
+                self.convert_together(members)
+
+    def finished(self, conversion: Conversion) -> None:
+        """A value that leaves is made: convert it, or its bucket when it is the last one."""
+        bucket = self.bucket_of.get(conversion.id)
+        if bucket is None:
+            if conversion.name not in self.local:
+                self.convert(conversion, -1)
+            return
+        waiting = self.waiting[bucket.conversions[0]]
+        waiting.discard(conversion.id)
+        if not waiting:
+            self.convert_together([self.program.conversions[c] for c in bucket.conversions])
+
+    def convert_together(self, members: list[Conversion]) -> None:
+        sources = [self.source(c) for c in members]
+        names = tuple(c.name for c in members)
+        text = coalesced_text(self.program, self.emission.constants, members, sources)
+        comment = f"{len(members)} together, first {self.comment(members[0])}"
+        self.function.add(f"{', '.join(names)} = {text}", names, tuple(sources), comment)
+        for name in names:
+            self.local[name] = name
+            self.pending.add(name)
+
+    def source(self, conversion: Conversion) -> str:
+        """The variable that a conversion inside starts from."""
+        tensor = conversion.tensor
+        maker = self.graph.producer.get(tensor)
+        if maker is not None and self.program.tasks.home[maker[0]] == self.segment.id:
+            return self.variable(ValueRef(conversion.source_name, ()))
+        times = tuple((0,) if s < 0 else s for s in conversion.route.match.sources)
+        return self.variable(ValueRef(conversion.source_name, times))
+
     def convert(self, conversion: Conversion, reader: int) -> None:
         tensor = conversion.tensor
         route, factors = conversion.route, self.emission.factors(tensor)
-        made = tensor in self.graph.producer and self.emission.program.tasks.home[
-            self.graph.producer[tensor][0]
-        ] == self.segment.id
-        if made:
-            source = self.variable(ValueRef(conversion.source_name, ()))
-        else:
-            times = tuple((0,) if s < 0 else s for s in route.match.sources)
-            source = self.variable(ValueRef(conversion.source_name, times))
+        source = self.source(conversion)
         comment = self.comment(conversion)
         if route.is_general:
             constant = exchange_constant(self.program, self.emission.constants, conversion)
@@ -184,8 +225,7 @@ class _Writer:
             if t >= 0:
                 self.local[name] = name
         for conversion in self.emission.inline.get(op_id, ()):
-            if conversion.name not in self.local:
-                self.convert(conversion, -1)
+            self.finished(conversion)
 
     def local_call(self, op: Operator) -> Call:
         axes, placed = self.axes.operators[op.id], self.program.partition.placed[op.id]

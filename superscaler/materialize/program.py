@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from superscaler.materialize.conversion import Route, Time
 from superscaler.schedule.linear import Timed
@@ -90,3 +91,14 @@ class Program:
     results: tuple[Result, ...]
     new_buffers: tuple[tuple[int, ValueRef, str], ...]  # buffer, its new value, the owned buffer's name
     notes: tuple[str, ...] = field(default=())
+
+    def inline_of(self, segment: int) -> tuple[Conversion, ...]:
+        """The conversions inside a segment."""
+        return self._by_scope.get(segment, ())
+
+    @cached_property
+    def _by_scope(self) -> dict[int, tuple[Conversion, ...]]:
+        found: dict[int, list[Conversion]] = {}
+        for conversion in self.conversions:
+            found.setdefault(conversion.scope, []).append(conversion)
+        return {scope: tuple(cs) for scope, cs in found.items()}

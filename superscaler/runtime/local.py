@@ -46,6 +46,11 @@ def run_ranks_in_threads(
     return results
 
 
+def lone_rank() -> Communicator:
+    """The communicator of a program of one rank."""
+    return LocalCommunicator(_World(1, 60.0), 0)
+
+
 def _run_rank(
     world: _World, rank: int, function: Callable[[int, Communicator], T], results: list[Any]
 ) -> None:

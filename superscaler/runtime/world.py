@@ -83,6 +83,11 @@ class World:
         )
         self._watcher = self._watch()
 
+    @property
+    def store(self) -> Any:
+        """The store that the ranks of this launch share."""
+        return self._store
+
     def communicator(self, groups: Any = ()) -> ProcessCommunicator:
         """The communicator, with the groups of the program's manifest."""
         return ProcessCommunicator(groups)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -288,7 +289,9 @@ def _errors_explained() -> Iterator[None]:
     logger.setLevel(logging.CRITICAL)
     heard = io.StringIO()
     try:
-        with contextlib.redirect_stderr(heard):
+        with contextlib.redirect_stderr(heard), warnings.catch_warnings():
+            # What the step assigns to modules stays with their copy.
+            warnings.filterwarnings("ignore", message="The tensor attributes? ")
             yield
     except DATA_DEPENDENT as error:
         heard = io.StringIO()

@@ -34,11 +34,12 @@ def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) ->
     """
     whole = [_stand_in(p.dim(), p.dtype) for p in parameters.values()]
     parts = [nn.Parameter(_part(p.detach()).clone()) for p in whole]
+    before = [p.detach().clone() for p in parts]
     optimizer = _two_steps(factory, whole, [_gradient(p) for p in whole])
     _two_steps(factory, parts, [_part(_gradient(p)) for p in whole])
     name = type(optimizer).__name__
-    for parameter, part in zip(whole, parts, strict=True):
-        if not torch.allclose(_part(parameter.detach()), part.detach(), rtol=1e-3, equal_nan=True):
+    for parameter, part, start in zip(whole, parts, before, strict=True):
+        if not _moved_alike(_part(parameter.detach()), part.detach(), start):
             raise TraceError(_not_elementwise(name))
     states = {
         key: _states_of(optimizer, name, parameter)
@@ -53,7 +54,7 @@ def _two_steps(
     optimizer = factory(parameters)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TraceError(
-            f"optimizer(parameters) returned a {type(optimizer).__name__}; "
+            f"optimizer(parameters) returned an object of type {type(optimizer).__name__}; "
             "return a torch.optim.Optimizer"
         )
     if type(optimizer).__name__ in _NOT_ELEMENTWISE:
@@ -91,6 +92,12 @@ def _part(tensor: Tensor) -> Tensor:
     for dim in range(tensor.dim()):
         tensor = tensor[-1:] if dim == 0 else tensor.narrow(dim, 0, tensor.shape[dim] - 1)
     return tensor
+
+
+def _moved_alike(whole: Tensor, part: Tensor, start: Tensor) -> bool:
+    """Whether two updated tensors are the same distance from where both started, but for rounding."""
+    rounding = 4 * torch.finfo(start.dtype).eps * float(start.abs().max())
+    return torch.allclose(whole - start, part - start, rtol=1e-3, atol=rounding, equal_nan=True)
 
 
 def _states_of(

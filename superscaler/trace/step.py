@@ -218,7 +218,7 @@ def _check_batch(leaves: dict[str, Any]) -> None:
                 raise TraceError(f"batch leaf {name} is of {leaf.dtype}; use real numbers")
         elif not isinstance(leaf, _CONSTANTS):
             raise TraceError(
-                f"batch leaf {name} is a {type(leaf).__name__}; a batch is made of tensors in "
+                f"batch leaf {name} is of type {type(leaf).__name__}; a batch is made of tensors in "
                 "dicts, lists and tuples (dict(...) makes a plain dict of a BatchEncoding)"
             )
 

@@ -1,4 +1,4 @@
-"""What cannot be traced is refused with the user's line and a way out; the model stays as it was."""
+"""What cannot be traced is refused, naming line and way out; the model stays as it was."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_models(model: nn.Module, message: str) -> None:
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"x": torch.ones(4, 8), "other": object()}, "batch leaf other is an object; a batch is"),
+        ({"x": torch.ones(4, 8), "other": object()}, "batch leaf other is of type object; a batch"),
         ({"x": torch.ones(4, 8, dtype=torch.complex64)}, "batch leaf x is of torch.complex64"),
     ],
 )
@@ -149,7 +149,7 @@ class _TrustRatio(torch.optim.SGD):
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        (lambda p: 3, r"optimizer\(parameters\) returned a int|returned an int"),
+        (lambda p: 3, r"optimizer\(parameters\) returned an object of type int; return a torch"),
         (lambda p: torch.optim.SGD(list(p)[:1]), "SGD leaves out parameters it was given"),
         (_TrustRatio, "optimizer _TrustRatio does not update its parameters element by element"),
     ],

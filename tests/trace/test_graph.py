@@ -48,8 +48,8 @@ def _tiny_graph(clip_grad_norm: float | None = None) -> Graph:
     return trace(tiny_step, model, batch, _sgd, clip_grad_norm=clip_grad_norm)
 
 
-def test_text_of_a_tiny_mlp(request: Any) -> None:
-    """`SUPERSCALER` has no switches: to renew the golden file, delete it and run this once."""
+def test_text_of_a_tiny_mlp() -> None:
+    """To renew the golden file, delete it and run this once."""
     text = to_text(_tiny_graph())
     if not GOLDEN.exists():
         GOLDEN.parent.mkdir(exist_ok=True)

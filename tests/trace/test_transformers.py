@@ -16,7 +16,7 @@ from superscaler.workload import cast
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 
-NAMES = "llama gpt2 bert vit swin mbart t5 whisper mixtral resnet".split()
+NAMES = ["llama", "gpt2", "bert", "vit", "swin", "mbart", "t5", "whisper", "mixtral", "resnet"]
 
 
 def _compare(name: str) -> Graph:

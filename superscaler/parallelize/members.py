@@ -1,0 +1,146 @@
+"""The processes of a script that torchrun started: how they meet, agree, and end together."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils._pytree import tree_leaves
+
+from superscaler.errors import ParallelizeError
+from superscaler.runtime.communicator import Communicator
+from superscaler.runtime.failures import PeerFailure
+from superscaler.runtime.program import Source
+from superscaler.runtime.world import Launch, World
+
+_COMPILE_TIMEOUT = timedelta(hours=2)
+_EXIT_TIMEOUT = timedelta(seconds=30)
+_NUM_SAMPLED = 4096  # elements of a tensor that are compared
+
+_world: World | None = None  # a process is in one world, whatever number of steps it trains
+_num_meetings = 0
+
+
+class Members:
+    """This process's view of the others; without a world it is alone."""
+
+    def __init__(self, world: World | None, number: int = 0) -> None:
+        self._world = world
+        self._prefix = f"parallelize/{number}"
+
+    @staticmethod
+    def meet(launch: Launch, timeout: float) -> Members:
+        """Wait for the other processes, the first time; raises LaunchError if they do not come."""
+        global _world, _num_meetings
+        if _world is None:
+            _world = World(launch, timeout)
+            atexit.register(_leave, _world)
+        _num_meetings += 1
+        return Members(_world, _num_meetings)
+
+    @property
+    def rank(self) -> int:
+        return 0 if self._world is None else self._world.launch.rank
+
+    @property
+    def device(self) -> torch.device:
+        if self._world is not None:
+            return self._world.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def communicator(self, groups: Iterable[Sequence[int]]) -> Communicator | None:
+        """The communicator with these groups of ranks; None for a process alone."""
+        return None if self._world is None else self._world.communicator(groups)
+
+    def share(self, make: Callable[[], tuple[Source, str]]) -> tuple[Source, str]:
+        """What rank 0 makes: a program, in a folder if this process can read it, or its files."""
+        if self._world is None:
+            return make()
+        store, key = self._world.store, f"{self._prefix}/program"
+        if self.rank == 0:
+            source, how = make()
+            files = _read_files(source)
+            store.set(f"{key}/files", zlib.compress(json.dumps(files).encode()))
+            folder = "" if isinstance(source, Mapping) else str(Path(source).resolve())
+            store.set(key, json.dumps([folder, _files_digest(files)]))
+            return source, how
+        store.wait([key], _COMPILE_TIMEOUT)
+        folder, expected = json.loads(store.get(key))
+        path = Path(folder)
+        if folder and path.is_dir() and _files_digest(_read_files(path)) == expected:
+            return path, "shared"
+        received: dict[str, str] = json.loads(zlib.decompress(store.get(f"{key}/files")))
+        return received, "shared"
+
+    def check_equal(self, what: str, tree: Any) -> None:
+        """Raise ParallelizeError if this process's tensors are not those of rank 0."""
+        if self._world is None:
+            return
+        store, key = self._world.store, f"{self._prefix}/{what}"
+        mine = _tensors_digest(tree)
+        if self.rank == 0:
+            store.set(key, mine)
+        elif store.get(key).decode() != mine:
+            raise ParallelizeError(
+                f"rank {self.rank} has another {what} than rank 0; every process must make the "
+                f"same {what}: set the seed (torch.manual_seed) before the {what} is made"
+            )
+
+    @contextmanager
+    def sharing_failure(self) -> Iterator[None]:
+        """What is raised inside ends the other processes too, with the same message."""
+        try:
+            yield
+        except BaseException as error:
+            told = None if self._world is None else self._world.tell_failure(str(error))
+            if told is not None:
+                raise PeerFailure(told) from error
+            raise
+
+
+def _read_files(source: Source) -> dict[str, str]:
+    if isinstance(source, Mapping):
+        return dict(source)
+    return {path.name: path.read_text() for path in sorted(Path(source).iterdir()) if path.is_file()}
+
+
+def _files_digest(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _tensors_digest(tree: Any) -> str:
+    """A digest of the first elements of every tensor."""
+    found = hashlib.sha256()
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, torch.Tensor) and not leaf.is_meta:
+            sample = leaf.detach().reshape(-1)[:_NUM_SAMPLED].to("cpu", copy=True).contiguous()
+            found.update(str(tuple(leaf.shape)).encode())
+            found.update(bytes(sample.view(torch.uint8).tolist()) if sample.numel() else b"")
+    return found.hexdigest()
+
+
+def _leave(world: World) -> None:
+    """At the end of the script: after an error tell the others; else wait for them a while."""
+    error = getattr(sys, "last_value", None)
+    if error is not None:
+        world.tell_failure(f"{type(error).__name__}: {error}")
+        return
+    store = world.store
+    if store.add("parallelize/left", 1) == world.launch.world_size:
+        store.set("parallelize/all-left", "yes")
+    try:
+        store.wait(["parallelize/all-left"], _EXIT_TIMEOUT)
+    except (dist.DistError, RuntimeError):
+        return  # another process ended early; torchrun deals with it
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,263 @@
+"""The decorator, and the step that it makes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from superscaler.errors import ParallelizeError
+from superscaler.parallelize.eager import EagerExecutor
+from superscaler.parallelize.guard import ModelGuard
+from superscaler.parallelize.members import Members
+from superscaler.parallelize.program import make_program
+from superscaler.parallelize.weights import fill_model, whole_state
+from superscaler.policies import parse_plan
+from superscaler.runtime import RankExecutor, RankProgram, load_rank
+from superscaler.runtime.checkpoint import load_checkpoint, save_checkpoint
+from superscaler.runtime.data import as_dtype
+from superscaler.runtime.initialize import initial_weights
+from superscaler.runtime.local import lone_rank
+from superscaler.runtime.world import Launch
+
+if TYPE_CHECKING:
+    from superscaler.cluster import Cluster
+    from superscaler.plan import Plan
+
+Step = Callable[[Any, Any], Any]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Executor = RankExecutor | EagerExecutor
+
+
+def parallelize(
+    plan: Plan | str,
+    optimizer: OptimizerFactory,
+    clip_grad_norm: float | None = None,
+    *,
+    cache: str | Path | None = ".superscaler",
+    cluster: Cluster | None = None,
+    seed: int = 0,
+    timeout: float = 60.0,
+) -> Callable[[Step], ParallelStep]:
+    """Make `step(model, batch)`, which returns the loss, into a whole training step.
+
+        @parallelize(plan="data_parallel(dp=2)", optimizer=lambda p: torch.optim.AdamW(p, lr=3e-4))
+        def train_step(model, batch):
+            return model(batch["x"]).square().mean()
+
+        loss = train_step(model, batch)          # forward, backward, update
+
+    The same script runs under `python` and under `torchrun`. Under torchrun, with as many processes
+    as the plan has devices, the first call compiles the step (rank 0, while the others wait) and
+    each rank trains its part of the model from the model's present weights; every process gives
+    each call the same global batch. Under plain python the step runs as it is, on one device, with
+    the same numbers.
+
+    Parameters
+    ----------
+    plan : a plan, the path of a YAML file, or a policy call.
+    optimizer : a callable from parameters to a `torch.optim.Optimizer`.
+    clip_grad_norm : the largest global norm of the gradients.
+    cache : the folder in which compiled programs are kept, by what they were compiled from; None:
+        they are kept nowhere.
+    cluster : the machine, for the choice of collectives.
+    seed : of dropout and other random operators, and of weights on the meta device.
+    timeout : seconds that processes wait for each other to start.
+    """
+
+    def decorate(step: Step) -> ParallelStep:
+        return ParallelStep(
+            step, plan, optimizer, clip_grad_norm, Path(cache) if cache else None, cluster, seed, timeout
+        )
+
+    return decorate
+
+
+class ParallelStep:
+    """A training step: call it with a model and a batch."""
+
+    def __init__(
+        self,
+        step: Step,
+        plan: Plan | str,
+        optimizer: OptimizerFactory,
+        clip_grad_norm: float | None,
+        cache: Path | None,
+        cluster: Cluster | None,
+        seed: int,
+        timeout: float,
+    ) -> None:
+        functools.update_wrapper(self, step)
+        self.step = step
+        self.plan = plan
+        self.optimizer_factory = optimizer
+        self.clip_grad_norm = clip_grad_norm
+        self.cache = cache
+        self.cluster = cluster
+        self.seed = seed
+        self.timeout = timeout
+        self._executor: Executor | None = None
+        self._members = Members(None)
+        self._guard: ModelGuard | None = None
+        self._to_load: Path | None = None
+        self._idle_optimizer: torch.optim.Optimizer | None = None
+
+    def __call__(self, model: nn.Module, batch: Any) -> Any:
+        """Forward, backward and update on a global batch; the loss, or the loss and metrics.
+
+        Raises ParallelizeError when the model is another one, or was changed, since the first call;
+        BatchError when the batch is not of the shape of the first one.
+        """
+        executor = self._ready(model, batch)
+        with self._members.sharing_failure():
+            loss, metrics = executor.step(batch)
+        return self._as_returned(executor.program, loss, metrics)
+
+    def prepare(self, model: nn.Module, batch: Any) -> None:
+        """Compile and load weights as the first call would, without training."""
+        self._ready(model, batch)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The real optimizer of this process's part, for learning-rate schedulers.
+
+        Raises ParallelizeError before the first call or `prepare`.
+        """
+        executor = self._started("optimizer")
+        if executor.optimizer is not None:
+            return executor.optimizer
+        if self._idle_optimizer is None:  # this rank has no parameter; schedulers want one
+            self._idle_optimizer = self.optimizer_factory([nn.Parameter(torch.zeros(0))])
+        return self._idle_optimizer
+
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """The global norm of the last step's gradients, when they are clipped."""
+        return self._started("grad_norm").grad_norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All parameters and buffers, whole, on the CPU of rank 0; {} on other ranks.
+
+        All ranks call it.
+        """
+        with self._members.sharing_failure():
+            return whole_state(self._started("state_dict()"))
+
+    def sync(self, model: nn.Module) -> None:
+        """Copy the trained weights into `model`, on every rank; all ranks call it."""
+        executor = self._started("sync(model)")
+        with self._members.sharing_failure():
+            fill_model(executor, model)
+        if self._guard is not None and self._guard.is_of(model):
+            self._guard = ModelGuard(self.__name__, model)
+
+    def save(self, folder: str | Path) -> None:
+        """Save a checkpoint, which loads under any plan; all ranks call it."""
+        with self._members.sharing_failure():
+            save_checkpoint(self._started("save(folder)"), folder)  # type: ignore[arg-type]
+
+    def load(self, folder: str | Path) -> None:
+        """Load a checkpoint that was saved under this or another plan.
+
+        Before the first call it is kept for it. Raises CheckpointError when it does not fit.
+        """
+        if self._executor is None:
+            self._to_load = Path(folder)
+            return
+        with self._members.sharing_failure():
+            load_checkpoint(self._executor, folder)  # type: ignore[arg-type]
+
+    def _ready(self, model: nn.Module, batch: Any) -> Executor:
+        if self._executor is None:
+            with torch.random.fork_rng(devices=[]):  # batches drawn later are the same on all ranks
+                self._executor = self._start(model, batch)
+            self._guard = ModelGuard(self.__name__, model)
+            if self._to_load is not None:
+                self.load(self._to_load)
+        else:
+            assert self._guard is not None
+            is_eager = isinstance(self._executor, EagerExecutor)
+            self._guard.check(model, may_train=is_eager)
+        return self._executor
+
+    def _start(self, model: nn.Module, batch: Any) -> Executor:
+        plan = parse_plan(self.plan) if isinstance(self.plan, str) else self.plan
+        self.plan = plan
+        is_launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+        launch = Launch.from_environment()
+        needed = plan.num_devices
+        if is_launched and launch.world_size != needed:
+            raise ParallelizeError(
+                f"{self.__name__}: the plan needs {needed} devices, {launch.world_size} processes "
+                f"were started; start the script with `torchrun --nproc-per-node {needed}` (over "
+                f"several nodes, nodes times processes per node is {needed}), or change the plan"
+            )
+        if needed > 1 and not is_launched:
+            _say(
+                f"{self.__name__}: one process, so the step runs as it is, on one device; "
+                f"`torchrun --nproc-per-node {needed}` runs the plan"
+            )
+            return EagerExecutor(
+                self.step, model, batch, self.optimizer_factory, self.clip_grad_norm, self.seed
+            )
+        self._members = Members.meet(launch, self.timeout) if needed > 1 else Members(None)
+        with self._members.sharing_failure():
+            return self._compiled(model, batch, plan)
+
+    def _compiled(self, model: nn.Module, batch: Any, plan: Plan) -> RankExecutor:
+        members = self._members
+        members.check_equal("batch", batch)
+        members.check_equal("model", dict(model.named_parameters()))
+        start = time.perf_counter()
+        source, how = members.share(
+            lambda: make_program(
+                self.step, model, batch, self.optimizer_factory, self.clip_grad_norm, plan,
+                self.cluster, self.cache,
+            )
+        )
+        if members.rank == 0:
+            seconds = time.perf_counter() - start
+            _say(f"{self.__name__}: {how} for {plan.num_devices} ranks in {seconds:.1f} s")
+        program = load_rank(source, members.rank)
+        communicator = members.communicator(program.manifest.get("groups", ())) or lone_rank()
+        executor = RankExecutor(
+            program,
+            communicator,
+            optimizer=self.optimizer_factory,
+            device=members.device,
+            seed=self.seed,
+        )
+        wanted = {placed.name for placed, _ in executor.placed_values()}
+        executor.load_weights(initial_weights(model, self.seed, wanted))
+        return executor
+
+    def _as_returned(self, program: RankProgram, loss: Tensor, metrics: dict[str, Tensor]) -> Any:
+        """The results in the types, and in the structure, that the step returns."""
+        types = program.manifest.get("types")
+        if types is None:
+            return (loss, metrics) if metrics else loss
+        loss = loss.to(as_dtype(types["loss"]))
+        if not types["is_pair"]:
+            return loss
+        return loss, {name: x.to(as_dtype(types["metrics"][name])) for name, x in metrics.items()}
+
+    def _started(self, what: str) -> Executor:
+        if self._executor is None:
+            name = self.__name__
+            raise ParallelizeError(
+                f"{name}.{what}: nothing was compiled yet; call {name}(model, batch), or "
+                f"{name}.prepare(model, batch), first"
+            )
+        return self._executor
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"superscaler: {text}\n")
+    sys.stderr.flush()
