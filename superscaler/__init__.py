@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         op_assign,
         op_order,
         op_trans,
+        select,
+        select_axis,
+        start,
     )
     from superscaler.verify import verify
     from superscaler.workload import Workload, load_workload
@@ -47,6 +50,9 @@ __all__ = [
     "parallelize",
     "policies",
     "register_op",
+    "select",
+    "select_axis",
+    "start",
     "trace",
     "verify",
 ]
@@ -66,6 +72,9 @@ _MODULE_OF = {
     "op_trans": "superscaler.transform",
     "parallelize": "superscaler.parallelize",
     "register_op": "superscaler.ops",
+    "select": "superscaler.transform",
+    "select_axis": "superscaler.transform",
+    "start": "superscaler.transform",
     "trace": "superscaler.trace",
     "verify": "superscaler.verify",
 }

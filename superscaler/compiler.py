@@ -26,6 +26,7 @@ from superscaler.transform.primitives import Replicate, Split, op_assign, op_tra
 from superscaler.transform.recompute import recompute
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
+from superscaler.transform.views import delay_views
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def compile(
     partition = plan if isinstance(plan, Partition) else partition_of(graph, plan, axes or infer_axes(graph))
     cluster = cluster or Cluster(partition.num_devices)
     check_devices(partition, cluster)
-    partition = propagate_partial(partition)
+    partition = propagate_partial(delay_views(partition))
     tasks, timed = build_schedule(partition)
     program = materialize(partition, tasks, timed, cluster)
     listing = assemble(program)

@@ -194,5 +194,3 @@ def _run(command: list[str]) -> int:
                 return process.wait()
             except KeyboardInterrupt:
                 continue
-
-

@@ -69,8 +69,10 @@ def _one_program(path: str, same: list[RankProgram], text: str) -> Iterator[str]
     first = same[0]
     yield f"{ranks_text([program.rank for program in same])}: {path}"
     numbers = [_held(program) for program in same]
-    span = f"{min(numbers):,}" if min(numbers) == max(numbers) else (
-        f"{min(numbers):,} to {max(numbers):,}"
+    span = (
+        f"{min(numbers):,}"
+        if min(numbers) == max(numbers)
+        else (f"{min(numbers):,} to {max(numbers):,}")
     )
     yield f"  holds {len(first.parameters)} parameters, {span} elements on a rank"
     yield "  schedule:"

@@ -57,7 +57,9 @@ def show(
         _show_files(Path(target), as_json)
     elif ".py:" in target:
         if plan is None:
-            raise PlanError(f"show {target}: a workload needs --plan, such as 'data_parallel(dp=2)'")
+            raise PlanError(
+                f"show {target}: a workload needs --plan, such as 'data_parallel(dp=2)'"
+            )
         with progress(f"loading {target}") as say:
             program = compile_named(target, plan, settings, devices, cluster, dtype, say)
         _show_program(program, as_json)

@@ -142,5 +142,3 @@ def _batch_form(batch: Any) -> dict[str, Any]:
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-

@@ -56,9 +56,7 @@ class ModelGuard:
 
 
 def _form(model: nn.Module) -> dict[str, tuple[object, ...]]:
-    return {
-        name: (p.shape, p.dtype, p.requires_grad) for name, p in model.named_parameters()
-    }
+    return {name: (p.shape, p.dtype, p.requires_grad) for name, p in model.named_parameters()}
 
 
 def _versions(model: nn.Module) -> list[int]:

@@ -111,7 +111,9 @@ class Members:
 def _read_files(source: Source) -> dict[str, str]:
     if isinstance(source, Mapping):
         return dict(source)
-    return {path.name: path.read_text() for path in sorted(Path(source).iterdir()) if path.is_file()}
+    return {
+        path.name: path.read_text() for path in sorted(Path(source).iterdir()) if path.is_file()
+    }
 
 
 def _files_digest(files: Mapping[str, str]) -> str:

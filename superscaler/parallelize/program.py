@@ -42,7 +42,12 @@ def make_program(
     graph = trace(observed, model, batch, optimizer, clip_grad_norm=clip_grad_norm)
     types = _types(graph, observed.is_pair)
     key = content_key(
-        to_text(graph), repr(graph.batch_spec), str(graph.batch), plan.to_yaml(), repr(cluster), str(types)
+        to_text(graph),
+        repr(graph.batch_spec),
+        str(graph.batch),
+        plan.to_yaml(),
+        repr(cluster),
+        str(types),
     )
     entry = Entry(cache / f"{getattr(step, '__name__', 'step')}-{key}", key) if cache else None
     damage = entry.damage() if entry else None

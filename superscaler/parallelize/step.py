@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,14 @@ def parallelize(
 
     def decorate(step: Step) -> ParallelStep:
         return ParallelStep(
-            step, plan, optimizer, clip_grad_norm, Path(cache) if cache else None, cluster, seed, timeout
+            step,
+            plan,
+            optimizer,
+            clip_grad_norm,
+            Path(cache) if cache else None,
+            cluster,
+            seed,
+            timeout,
         )
 
     return decorate
@@ -95,6 +102,7 @@ class ParallelStep:
         timeout: float,
     ) -> None:
         functools.update_wrapper(self, step)
+        self.name = getattr(step, "__name__", "step")
         self.step = step
         self.plan = plan
         self.optimizer_factory = optimizer
@@ -156,12 +164,12 @@ class ParallelStep:
         with self._members.sharing_failure():
             fill_model(executor, model)
         if self._guard is not None and self._guard.is_of(model):
-            self._guard = ModelGuard(self.__name__, model)
+            self._guard = ModelGuard(self.name, model)
 
     def save(self, folder: str | Path) -> None:
         """Save a checkpoint, which loads under any plan; all ranks call it."""
         with self._members.sharing_failure():
-            save_checkpoint(self._started("save(folder)"), folder)  # type: ignore[arg-type]
+            save_checkpoint([cast(RankExecutor, self._started("save(folder)"))], folder)
 
     def load(self, folder: str | Path) -> None:
         """Load a checkpoint that was saved under this or another plan.
@@ -172,13 +180,13 @@ class ParallelStep:
             self._to_load = Path(folder)
             return
         with self._members.sharing_failure():
-            load_checkpoint(self._executor, folder)  # type: ignore[arg-type]
+            load_checkpoint(cast(RankExecutor, self._executor), folder)
 
     def _ready(self, model: nn.Module, batch: Any) -> Executor:
         if self._executor is None:
             with torch.random.fork_rng(devices=[]):  # batches drawn later are the same on all ranks
                 self._executor = self._start(model, batch)
-            self._guard = ModelGuard(self.__name__, model)
+            self._guard = ModelGuard(self.name, model)
             if self._to_load is not None:
                 self.load(self._to_load)
         else:
@@ -195,13 +203,13 @@ class ParallelStep:
         needed = plan.num_devices
         if is_launched and launch.world_size != needed:
             raise ParallelizeError(
-                f"{self.__name__}: the plan needs {needed} devices, {launch.world_size} processes "
+                f"{self.name}: the plan needs {needed} devices, {launch.world_size} processes "
                 f"were started; start the script with `torchrun --nproc-per-node {needed}` (over "
                 f"several nodes, nodes times processes per node is {needed}), or change the plan"
             )
         if needed > 1 and not is_launched:
             _say(
-                f"{self.__name__}: one process, so the step runs as it is, on one device; "
+                f"{self.name}: one process, so the step runs as it is, on one device; "
                 f"`torchrun --nproc-per-node {needed}` runs the plan"
             )
             return EagerExecutor(
@@ -218,13 +226,19 @@ class ParallelStep:
         start = time.perf_counter()
         source, how = members.share(
             lambda: make_program(
-                self.step, model, batch, self.optimizer_factory, self.clip_grad_norm, plan,
-                self.cluster, self.cache,
+                self.step,
+                model,
+                batch,
+                self.optimizer_factory,
+                self.clip_grad_norm,
+                plan,
+                self.cluster,
+                self.cache,
             )
         )
         if members.rank == 0:
             seconds = time.perf_counter() - start
-            _say(f"{self.__name__}: {how} for {plan.num_devices} ranks in {seconds:.1f} s")
+            _say(f"{self.name}: {how} for {plan.num_devices} ranks in {seconds:.1f} s")
         program = load_rank(source, members.rank)
         communicator = members.communicator(program.manifest.get("groups", ())) or lone_rank()
         executor = RankExecutor(
@@ -250,7 +264,7 @@ class ParallelStep:
 
     def _started(self, what: str) -> Executor:
         if self._executor is None:
-            name = self.__name__
+            name = self.name
             raise ParallelizeError(
                 f"{name}.{what}: nothing was compiled yet; call {name}(model, batch), or "
                 f"{name}.prepare(model, batch), first"

@@ -53,6 +53,7 @@ class Draft:
 
     tensors: list[TensorDraft] = field(default_factory=list)
     operators: list[OperatorDraft] = field(default_factory=list)
+    known: dict[Any, tuple[int, ...]] = field(default_factory=dict)  # a call -> what it makes
 
     def tensor(
         self,
@@ -73,9 +74,16 @@ class Draft:
         outputs: list[tuple[tuple[int, ...], torch.dtype]],
         **details: Any,
     ) -> tuple[int, ...]:
-        """Append an operator; `args` and `kwargs` hold Values; the numbers of its outputs."""
+        """Append an operator; `args` and `kwargs` hold Values; the numbers of its outputs.
+
+        The same call on the same tensors is made once in each phase, so that its readers share
+        one tensor (and what it takes to bring it to them).
+        """
         inputs: list[int] = []
         args, kwargs = _number_inputs((args, kwargs), inputs)
+        same = (details.get("phase"), target, repr(args), repr(kwargs), tuple(inputs))
+        if same in self.known:
+            return self.known[same]
         number = len(self.operators)
         results = tuple(self.tensor(*output) for output in outputs)
         for result in results:
@@ -83,6 +91,7 @@ class Draft:
         self.operators.append(
             OperatorDraft(target, args, kwargs, tuple(inputs), results, **details)
         )
+        self.known[same] = results
         return results
 
     def producer(self, tensor: int) -> OperatorDraft | None:

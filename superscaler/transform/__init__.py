@@ -10,7 +10,7 @@ from superscaler.transform.primitives import (
     op_trans,
     start,
 )
-from superscaler.transform.select import select
+from superscaler.transform.select import select, select_axis
 
 __all__ = [
     "Grid",
@@ -23,5 +23,6 @@ __all__ = [
     "op_order",
     "op_trans",
     "select",
+    "select_axis",
     "start",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from superscaler.transform.partition import REPLICATE, VALUE, Partition, Placed
+from superscaler.transform.cost import is_heavy
+from superscaler.transform.partition import VALUE, Partition, Placed
 
 
 def propagate_partial(partition: Partition) -> Partition:
-    """Let replicated linear operators take partial sums as they are.
+    """Let linear operators take partial sums as they are, whether replicated or split.
 
     Along one grid dim an operator can, if all inputs of one of its linear sets, and no others, are
     partial sums. A tensor stays partial only if all its readers can: else it is reduced once, for
@@ -35,7 +36,7 @@ class _Work:
         for op in self.graph.operators:
             placed = self.partition.placed[op.id]
             for dim, role in enumerate(placed.roles):
-                if role == REPLICATE and placed.grid.shape[dim] > 1 and (op.id, dim) not in self.refused:
+                if role != VALUE and placed.grid.shape[dim] > 1 and (op.id, dim) not in self.refused:
                     inputs = self._linear_inputs(op.id, dim)
                     if inputs:
                         self.chosen[op.id, dim] = inputs
@@ -45,6 +46,8 @@ class _Work:
 
     def _linear_inputs(self, op: int, dim: int) -> frozenset[int]:
         operator = self.graph.operators[op]
+        if not self._is_worth(op):
+            return frozenset()
         partial = frozenset(i for i, t in enumerate(operator.inputs) if self._is_partial(t, op, dim))
         if not partial:
             return partial
@@ -56,6 +59,15 @@ class _Work:
             return frozenset()
         fits = any(partial == s for s in self.axes.operators[op].rule.linear)
         return partial if fits else frozenset()
+
+    def _is_worth(self, op: int) -> bool:
+        """Whether reducing after the operator moves no more bytes than reducing before it."""
+        operator = self.graph.operators[op]
+        if len(operator.outputs) > 1 and not self.axes.operators[op].rule.is_view:
+            return False
+        largest = max((self.graph.tensors[t].num_bytes for t in operator.inputs), default=0)
+        made = max(self.graph.tensors[t].num_bytes for t in operator.outputs if t >= 0)
+        return not is_heavy(operator.target) and made <= largest
 
     def _is_partial(self, tensor: int, reader: int, dim: int) -> bool:
         """Whether the tensor's producer, on the reader's grid, leaves partial sums along `dim`."""

@@ -11,6 +11,7 @@ import numpy as np
 from superscaler.errors import TransformError
 from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
+from superscaler.trace.axes import infer_axes
 from superscaler.transform.partition import REPLICATE, Grid, Order, Partition, Placed
 from superscaler.transform.recompute import recompute
 from superscaler.transform.select import Selection, find_axes, select
@@ -44,8 +45,9 @@ Algorithm = Split | Replicate | Recompute | Callable[[Partition, Selection], Par
 Operators = Selection | str | Iterable[str] | int
 
 
-def start(graph: Graph, axes: Axes) -> Partition:
-    """The graph unsplit, every operator on device 0."""
+def start(graph: Graph, axes: Axes | None = None) -> Partition:
+    """The graph unsplit, every operator on device 0; `axes` are inferred if not given."""
+    axes = axes or infer_axes(graph)
     grid = Grid(np.zeros((), dtype=np.int64), ())
     return Partition(graph, axes, tuple(Placed(grid, ()) for _ in graph.operators))
 

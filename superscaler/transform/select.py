@@ -10,6 +10,7 @@ from superscaler.errors import PlanError, TransformError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator
+from superscaler.transform.partition import Partition
 
 Selection = tuple[int, ...]  # operator ids, ascending
 
@@ -50,6 +51,21 @@ def select(graph: Graph, *patterns: str, phase: str = "") -> Selection:
     if not found:
         raise TransformError(_nothing(graph, patterns, phase))
     return found
+
+
+def select_axis(partition: Partition, axis: str) -> Selection:
+    """The operators that can be split on an axis: those of forward, backward and update alike.
+
+    `axis` is an axis name, or `parameter:dim` with a pattern for the parameter.
+    Raises PlanError when there is no such axis.
+    """
+    spots = find_axes(partition.graph, partition.axes, axis)
+    wanted = {a for spot in spots for a in spot}
+    return tuple(
+        op
+        for op, own in enumerate(partition.axes.operators)
+        if any(it.axis in wanted and not it.frozen for it in own.iters)
+    )
 
 
 def _selected(op: Operator, patterns: tuple[str, ...], phase: str) -> bool:

@@ -68,9 +68,7 @@ def _row(
     return Row(kind, name, worst, *_verdict(expected, worst, where))
 
 
-def _compare_kind(
-    made: Comparison, kind: str, tensors: Tensors, ranks: list[RankResult]
-) -> None:
+def _compare_kind(made: Comparison, kind: str, tensors: Tensors, ranks: list[RankResult]) -> None:
     held: dict[str, list[tuple[int, Part]]] = {}
     for rank, result in enumerate(ranks):
         for part in result.parts:

@@ -118,7 +118,7 @@ def _snapshot(model: nn.Module) -> Tensors:
 
 
 class _Observer:
-    """Listens to the training: metrics of every step, and gradients on their way to the optimizer."""
+    """Listens to the training: every step's metrics, and gradients on the way to the optimizer."""
 
     def __init__(self, workload: Workload, model: nn.Module, accuracy: Accuracy) -> None:
         self.metrics: list[Tensors] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import FileStore
 
 from superscaler.errors import SuperScalerError, VerifyError
 from superscaler.runtime.executor import OptimizerFactory
@@ -69,7 +70,7 @@ def _run_rank(
     with _Ending(rank, folder):
         torch.set_num_threads(1)
         program = load_rank(source, rank)
-        store = dist.FileStore(str(folder / "store"), world_size)
+        store = FileStore(str(folder / "store"), world_size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
         communicator = ProcessCommunicator(program.manifest.get("groups", ()), timeout)
         result = train_rank(program, communicator, expected, optimizer)
