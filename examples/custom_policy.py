@@ -4,11 +4,10 @@
 
 Three devices: the embeddings on device 2; the rest on devices 0 and 1, which split every
 feed-forward between them and do the same work elsewhere; the batch in two halves, one after the
-other. The program is compiled into build/custom and verified against the untouched model, all
-ranks on threads of this process. It runs as any other:
+other. It is verified against the untouched model, all ranks on threads of this process, and
+compiled into build/custom, which runs as any other program:
 
-    torchrun --nproc-per-node 3 -m superscaler.runtime build/custom --workload \\
-        examples/gpt.py:workload --set layers=2 --set hidden=64
+    superscaler launch build/custom --steps 20
 """
 
 from __future__ import annotations
@@ -22,61 +21,55 @@ import torch
 import superscaler as ss
 
 if TYPE_CHECKING:
+    from superscaler.graph.graph import Graph
     from superscaler.transform import Partition
+
+WORKLOAD = f"{Path(__file__).resolve().parent / 'gpt.py'}:workload"
+SETTINGS = {"layers": "2", "hidden": "64"}
 
 WORKERS = (0, 1)
 EMBEDDER = 2
-EMBEDDINGS = ("tokens", "positions", "arange")  # modules, or operators outside of modules
+EMBEDDINGS = ("tokens", "positions", "arange")  # modules, and an operator outside of modules
 
 
-def place(partition: Partition) -> Partition:
-    """Split, place and order the operators; every step gives a new partition."""
-    embedding = set(ss.select(partition.graph, *EMBEDDINGS))
-    ffn = set(ss.select_axis(partition, "layers.*.fc1.weight:0"))
-    halves = set(ss.select_axis(partition, "batch"))
-    rest = set(range(len(partition.graph.operators))) - embedding - ffn
+def policy(graph: Graph) -> Partition:
+    """Split, place and order the operators; each primitive gives a new partition."""
+    partition = ss.start(graph)
+    every = ss.select(graph, "**")
+    embedding = set(ss.select(graph, *EMBEDDINGS))
+    feed_forward = set(ss.select_axis(partition, "layers.*.fc1.weight:0"))
+    batch = ss.select_axis(partition, "batch")
+    rest = set(every) - embedding - feed_forward
 
-    # How: the batch in halves. They stay on one device, so it is a split in time. What has no batch
-    # (a cast of a weight, an update) is left to run once.
-    partition = ss.op_trans(partition, halves, ss.Split("batch", 2, "half"))
-    # The feed-forward: the axis is in fc1's rows, the activation, fc2's columns, their backwards
-    # and their updates. It is one axis, so this is one split.
-    partition = ss.op_trans(partition, ffn, ss.Split("layers.*.fc1.weight:0", 2, "part"))
-    partition = ss.op_trans(partition, rest, ss.Replicate(2, "part"))
+    # How. The halves of the batch stay on one device, so this is a split in time. What has no
+    # batch (the cast of a weight, an update) is left to run once.
+    partition = ss.op_trans(partition, batch, ss.Split("batch", 2))
+    # fc1's rows, the activation, fc2's columns, their backwards and updates: it is one axis.
+    partition = ss.op_trans(partition, feed_forward, ss.Split("layers.*.fc1.weight:0", 2))
+    partition = ss.op_trans(partition, rest, ss.Replicate(2))
 
-    # Where: the innermost split's parts on different devices.
-    partition = ss.op_assign(partition, ffn | rest, WORKERS)
+    # Where. The last split's parts are on different devices, the halves of the batch on the same.
+    partition = ss.op_assign(partition, feed_forward | rest, WORKERS)
     partition = ss.op_assign(partition, embedding, EMBEDDER)
 
-    # When: the first half's backward before the second half's forward, so that the activations of
-    # one half only are alive. Without this line both forwards come first.
-    last = ss.select(partition.graph, "layers.0.norm1", phase="backward")
-    first = ss.select(partition.graph, "layers.0.norm1", phase="forward")
-    return ss.op_order(partition, last, first, (0,), (1,))
+    # When. The first half's backward before the second half's forward, so that the activations
+    # of one half only are alive.
+    forward = ss.select(graph, "layers.0.norm1", phase="forward")
+    backward = ss.select(graph, "layers.0.norm1", phase="backward")
+    return ss.op_order(partition, backward, forward, (0,), (1,))
 
 
 def main() -> int:
-    """Trace, place, compile and verify; 0 when all ranks agree with the model."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from gpt import workload
+    """Verify and compile; 0 when all ranks agree with the model."""
+    workload = ss.load_workload(WORKLOAD, SETTINGS)
+    report = ss.verify(workload, policy, processes=False)
+    print(report.summary)
 
-    small = workload(layers=2, hidden=64)
-    graph = ss.trace(small.step, small.model, small.batch, small.optimizer)
-    program = ss.compile(graph, place(ss.start(graph)))
+    graph = ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)
+    program = ss.compile(graph, policy, header={"workload": WORKLOAD, "settings": SETTINGS})
     folder = program.save("build/custom")
     print(f"{len(graph.operators)} operators, {program.world_size} ranks, code in {folder}")
-
-    # In float64 equal means equal: the same placing, on the same model in double precision.
-    double = ss.load_workload(
-        f"{Path(__file__).parent / 'gpt.py'}:workload", {"layers": "2", "hidden": "64"}
-    )
-    report = ss.verify(double, lambda_plan(double), processes=False)
-    print(report.summary)
     return 0 if report.ok else 1
-
-
-def lambda_plan(workload: ss.Workload) -> Partition:
-    return place(ss.start(ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from superscaler.emit.files import fingerprint, write_files
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
+from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import materialize
 from superscaler.materialize.program import Program
 from superscaler.plan import Plan
@@ -27,6 +29,8 @@ from superscaler.transform.recompute import recompute
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
 from superscaler.transform.views import delay_views
+
+Policy = Callable[[Graph], Partition]
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,16 @@ class CompiledProgram:
 
 def compile(
     graph: Graph,
-    plan: Plan | Partition | str,
+    plan: Plan | Partition | str | Policy,
     cluster: Cluster | None = None,
     *,
     axes: Axes | None = None,
     header: dict[str, Any] | None = None,
 ) -> CompiledProgram:
-    """Compile a traced step under a plan (or a partition made with the primitives).
+    """Compile a traced step under a plan.
+
+    `plan` is a plan, a policy call as text, a partition made with the primitives, or a function
+    that makes such a partition of a graph.
 
     Raises PlanError, TransformError, ScheduleError or MaterializeError when the plan cannot be
     honoured; nothing is changed silently.
@@ -79,7 +86,13 @@ def compile(
         from superscaler.policies import parse_plan
 
         plan = parse_plan(plan)
-    partition = plan if isinstance(plan, Partition) else partition_of(graph, plan, axes or infer_axes(graph))
+    elif not isinstance(plan, (Plan, Partition)):
+        plan = plan(graph)
+    if isinstance(plan, Partition):
+        partition = plan
+        _check_same_graph(graph, partition.graph)
+    else:
+        partition = partition_of(graph, plan, axes or infer_axes(graph))
     cluster = cluster or Cluster(partition.num_devices)
     check_devices(partition, cluster)
     partition = propagate_partial(delay_views(partition))
@@ -93,6 +106,20 @@ def compile(
     if text:
         files["plan.yaml"] = text
     return CompiledProgram(program, plan if isinstance(plan, Plan) else None, files)
+
+
+def _check_same_graph(graph: Graph, other: Graph) -> None:
+    """Raises PlanError unless a partition's graph has the graph's parameters and batch."""
+    kinds = (TensorKind.PARAM, TensorKind.BUFFER, TensorKind.INPUT)
+    mine, theirs = (
+        {t.name: (t.shape, t.dtype) for kind in kinds for t in g.of_kind(kind)} for g in (graph, other)
+    )
+    for name in dict.fromkeys([*mine, *theirs]):
+        if mine.get(name) != theirs.get(name):
+            raise PlanError(
+                f"the partition is of another graph: {name} is {theirs.get(name, 'missing')} in it, "
+                f"{mine.get(name, 'missing')} here; give a function from a graph to a partition"
+            )
 
 
 def _with_fingerprint(files: dict[str, str]) -> str:

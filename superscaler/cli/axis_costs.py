@@ -20,9 +20,9 @@ class AxisUse:
     """One axis, or several of one name pattern that are alike (`count`).
 
     `num_operators` may split it, `num_whole` have it and need it whole (their operands are
-    gathered: `gather_bytes`); where it is contracted, a split leaves partial sums of `partial_bytes` that are
-    reduced. `work` is the share of the graph's arithmetic that a split divides. The bytes are those
-    of whole tensors, once a step.
+    gathered: `gather_bytes`); where it is contracted, a split leaves partial sums of
+    `partial_bytes` that are reduced. `work` is the share of the graph's arithmetic that a split
+    divides. The bytes are those of whole tensors, once a step.
     """
 
     name: str

@@ -218,7 +218,10 @@ class _Writer:
         call = self.local_call(op)
         outputs = [self.emission.name(t) if t >= 0 else "_" for t in op.outputs]
         target = STRIDE_FREE.get(call.target, call.target)
-        text = call_text(target, call.args, call.kwargs, lambda ref: names[ref.position])
+        kwargs = call.kwargs
+        if not op.inputs and takes_device(target):
+            kwargs = {**kwargs, "device": torch.device("cpu")}  # written as ctx.device
+        text = call_text(target, call.args, kwargs, lambda ref: names[ref.position])
         left = ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
         self.function.add(f"{left} = {text}", tuple(outputs), tuple(names), operator_comment(op))
         for t, name in zip(op.outputs, outputs):
@@ -265,8 +268,9 @@ class _Writer:
                 self.function.writes.append((variable, spec(name, positions)))
         for op in self.segment.operators:
             for tensor in self.graph.operators[op].outputs:
-                for total, kept in self.program.accumulated.get(tensor, ()):
-                    self.function.writes.append((self.emission.name(tensor), spec(total, kept) + "+"))
+                for total, kept, reduce in self.program.accumulated.get(tensor, ()):
+                    how = {"sum": "+", "max": "^"}[reduce]
+                    self.function.writes.append((self.emission.name(tensor), spec(total, kept) + how))
 
     def _update_key(self, name: str) -> str:
         return f'"{name}"' if not self.segment.time_shape else f'("{name}", ctx.time)'
@@ -300,10 +304,19 @@ def layout_text(program: Program, tensor: int, layout: Layout) -> str:
 
 
 @lru_cache(maxsize=None)
-def returns_one(target: str) -> bool:
-    """Whether the operator returns one tensor (not a tuple or list)."""
+def _schema(target: str) -> Any:
     resolved: Any = torch.ops
     for piece in target.split("."):
         resolved = getattr(resolved, piece)
-    returns = resolved._schema.returns
+    return resolved._schema
+
+
+def takes_device(target: str) -> bool:
+    """Whether the operator can be told on which device to make its result."""
+    return any(a.name == "device" for a in _schema(target).arguments)
+
+
+def returns_one(target: str) -> bool:
+    """Whether the operator returns one tensor (not a tuple or list)."""
+    returns = _schema(target).returns
     return len(returns) == 1 and str(returns[0].type) == "Tensor"

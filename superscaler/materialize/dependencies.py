@@ -33,7 +33,10 @@ def materialize(partition: Partition, tasks: TaskGraph, timed: Timed, cluster: C
         work.reads,
         tuple(work.conversions),
         tuple(work.owned.values()),
-        {t: tuple(sorted(names.items())) for t, names in work.accumulated.items()},
+        {
+            t: tuple((name, *how) for name, how in sorted(names.items()))
+            for t, names in work.accumulated.items()
+        },
         tuple(results),
         tuple(buffers),
         tuple(_notes(work)),
@@ -53,7 +56,7 @@ class _Work:
     routes: dict[object, Route] = field(default_factory=dict)
     paths: PathCache = field(default_factory=dict)
     owned: dict[object, Own] = field(default_factory=dict)
-    accumulated: dict[int, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    accumulated: dict[int, dict[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
     sources: dict[int, Layout | None] = field(default_factory=dict)
 
     def source(self, tensor: int) -> Layout | None:
@@ -155,10 +158,10 @@ def _target_key(route: Route) -> object:
 
 
 def _accumulate(work: _Work, tensor: int, route: Route, name: str) -> str:
-    """Ask for the tensor's partial values to be added up as they come; the sum's name."""
+    """Ask for the tensor's partial values to be reduced as they come; the result's name."""
     kept = tuple(i for i, s in enumerate(route.match.sources) if s != ALL)
-    total = f"{name}_sum" + "".join(str(i) for i in kept)
-    work.accumulated.setdefault(tensor, {})[total] = kept
+    total = f"{name}_{route.collapse}" + "".join(str(i) for i in kept)
+    work.accumulated.setdefault(tensor, {})[total] = (kept, route.collapse)
     return total
 
 

@@ -66,3 +66,12 @@ def reduce_parts(parts: Sequence[torch.Tensor], op: str) -> torch.Tensor:
     for part in parts[2:]:
         _REDUCE[op](result, part, out=result)
     return result
+
+
+def reduce_into(parts: Sequence[torch.Tensor], result: torch.Tensor, op: str) -> torch.Tensor:
+    """`reduce_parts` of two or more tensors into `result`, one of the first two of them."""
+    assert result is parts[0] or result is parts[1]
+    _REDUCE[op](parts[0], parts[1], out=result)
+    for part in parts[2:]:
+        _REDUCE[op](result, part, out=result)
+    return result

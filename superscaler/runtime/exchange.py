@@ -38,10 +38,11 @@ def exchange(
     device: torch.device,
 ) -> Pending | None:
     """Start what `spec` says; the result is None when this rank receives nothing."""
-    factored = {time: x.reshape(_slots(spec, time)) for time, x in parts.items()}
-    sends = [
-        (cut(factored[time], box).contiguous(), rank) for time, box, rank in spec.get("send", ())
-    ]
+
+    def piece_of(time: Time, box: Any) -> torch.Tensor:
+        return cut(parts[time].reshape(_slots(spec, time)), box)
+
+    sends = [(piece_of(time, box).contiguous(), rank) for time, box, rank in spec.get("send", ())]
     receives = spec.get("recv", ())
     buffers = [
         (torch.empty([b - a for a, b in box], dtype=dtype, device=device), rank)
@@ -51,7 +52,7 @@ def exchange(
     if spec.get("out") is None:
         return None
     local: list[Landing] = [
-        (cut(factored[time], src_box), dst_box, add)
+        (piece_of(time, src_box), dst_box, add)
         for time, src_box, dst_box, add in spec.get("local", ())
     ]
 

@@ -135,6 +135,8 @@ class RankExecutor:
                     values[number] = resolve(values[number]) + resolve(value)
                 elif how is Write.ADD_IN_PLACE:
                     values[number].add_(resolve(value))
+                elif how is Write.MAX:
+                    values[number] = torch.maximum(resolve(values[number]), resolve(value))
             # References that would keep values alive through the next task.
             returned = value = None
         explainer.entry = None

@@ -25,7 +25,8 @@ class Task:
     """One function of the program, the values it reads and the values it writes.
 
     A spec `x` names the value x; `x@0,1` picks positions 0 and 1 of the running task's time index
-    as the value's; `x@*` (reads) is the dict of every x written so far; `x+` (writes) adds.
+    as the value's; `x@*` (reads) is the dict of every x written so far; `x+` (writes) adds, `x^`
+    (writes) keeps the larger of each element.
     """
 
     function: Callable[..., tuple[Any, ...]]

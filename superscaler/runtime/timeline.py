@@ -23,6 +23,7 @@ class Write(IntEnum):
     STORE = 1
     ADD = 2  # to a value that others may share: makes a new tensor
     ADD_IN_PLACE = 3
+    MAX = 4  # the larger of each element; makes a new tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class _Step:
                 for spec in self.task.reads
             ]
             self.writes = [
-                (parse_key(spec.removesuffix("+"), time), spec.endswith("+"))
+                (parse_key(spec.rstrip("+^"), time), spec[-1] if spec[-1] in "+^" else "")
                 for spec in self.task.writes
             ]
         except (IndexError, ValueError) as error:
@@ -143,16 +144,18 @@ class _Written:
         self._owned.difference_update(keys)
         return keys if isinstance(spec, str) else spec
 
-    def write(self, key: Key, adds: bool, is_read: bool) -> Write:
+    def write(self, key: Key, reduces: str, is_read: bool) -> Write:
         if not is_read:
             return Write.DROP
         exists = key in self.keys
         if not exists:
             self.keys.add(key)
             self._by_name.setdefault(key[0], []).append(key)
-        if not (adds and exists):
+        if not (reduces and exists):
             self._owned.discard(key)
             return Write.STORE
+        if reduces == "^":
+            return Write.MAX
         if key in self._owned:
             return Write.ADD_IN_PLACE
         self._owned.add(key)

@@ -95,7 +95,7 @@ def _part(tensor: Tensor) -> Tensor:
 
 
 def _moved_alike(whole: Tensor, part: Tensor, start: Tensor) -> bool:
-    """Whether two updated tensors are the same distance from where both started, but for rounding."""
+    """Whether two updated tensors went the same way from where both started, but for rounding."""
     rounding = 4 * torch.finfo(start.dtype).eps * float(start.abs().max())
     return torch.allclose(whole - start, part - start, rtol=1e-3, atol=rounding, equal_nan=True)
 

@@ -18,7 +18,7 @@ from superscaler.trace.capture import Capture, capture
 from superscaler.trace.clip import clip_gradients
 from superscaler.trace.draft import Draft, Finished, Value, finish, live_operators
 from superscaler.trace.importer import Importer, given_tensor, link_backward
-from superscaler.trace.names import leaf_name
+from superscaler.trace.names import Namer, leaf_name
 from superscaler.trace.optimizer import OptimizerFactory, OptimizerState, probe_optimizer
 
 _CONSTANTS = (int, float, bool, str, type(None), torch.dtype)
@@ -49,7 +49,8 @@ def trace(
     TraceError : the step cannot be captured, or something above is not as described.
     """
     paths, spec = tree_flatten_with_path(batch)
-    leaves = {leaf_name(path): leaf for path, leaf in paths}
+    namer = Namer()
+    leaves = {namer.unique(leaf_name(path)): leaf for path, leaf in paths}
     _check_batch(leaves)
     _check_step(step)
     trained = _trained_parameters(model)
@@ -218,8 +219,8 @@ def _check_batch(leaves: dict[str, Any]) -> None:
                 raise TraceError(f"batch leaf {name} is of {leaf.dtype}; use real numbers")
         elif not isinstance(leaf, _CONSTANTS):
             raise TraceError(
-                f"batch leaf {name} is of type {type(leaf).__name__}; a batch is made of tensors in "
-                "dicts, lists and tuples (dict(...) makes a plain dict of a BatchEncoding)"
+                f"batch leaf {name} is of type {type(leaf).__name__}; a batch is made of tensors "
+                "in dicts, lists and tuples (dict(...) makes a plain dict of a BatchEncoding)"
             )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from superscaler.compiler import CompiledProgram, compile
+from superscaler.compiler import CompiledProgram, Policy, compile
 from superscaler.errors import PlanError
 from superscaler.runtime.program import Source, read_manifest
 from superscaler.trace import trace
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 def verify(
     workload: Workload,
-    plan: Plan | Partition | str,
+    plan: Plan | Partition | str | Policy,
     devices: int | None = None,
     steps: int = 2,
     dtype: torch.dtype | None = torch.float64,
@@ -85,7 +85,7 @@ def verify(
 
 def _compile(
     workload: Workload,
-    plan: Plan | Partition | str,
+    plan: Plan | Partition | str | Policy,
     cluster: Cluster | None,
     devices: int | None,
     say: Say,

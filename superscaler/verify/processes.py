@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import FileStore
+from torch._C._distributed_c10d import FileStore
 
 from superscaler.errors import SuperScalerError, VerifyError
 from superscaler.runtime.executor import OptimizerFactory
