@@ -21,6 +21,7 @@ from superscaler.materialize.program import Conversion, Program, Read, ValueRef
 from superscaler.ops import Call
 from superscaler.schedule.segments import Segment
 from superscaler.transform.layout import Layout, input_layout, output_layout
+from superscaler.transform.partition import Grid
 
 # A part's strides are not those that the views of the whole were traced with.
 STRIDE_FREE = {
@@ -285,8 +286,21 @@ def operator_comment(op: Operator) -> str:
 def conversion_comment(program: Program, conversion: Conversion) -> str:
     """What a conversion does, from -> to."""
     name = program.partition.graph.tensors[conversion.tensor].name
-    route = conversion.route
-    return f"{name}: {layout_text(program, conversion.tensor, route.source)} -> {layout_text(program, conversion.tensor, route.target)}"
+    ends = [layout_text(program, conversion.tensor, x) for x in (conversion.route.source, conversion.route.target)]
+    ranks = [ranks_text(x.grid) for x in (conversion.route.source, conversion.route.target)]
+    if ranks[0] != ranks[1]:
+        ends = [f"{end} ({where})" for end, where in zip(ends, ranks)]
+    return f"{name}: {ends[0]} -> {ends[1]}"
+
+
+def ranks_text(grid: Grid) -> str:
+    """The ranks of a grid in words: `ranks 0-3`."""
+    ranks = sorted(set(grid.devices.ravel().tolist()))
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    runs = ranks == list(range(ranks[0], ranks[-1] + 1))
+    shown = f"{ranks[0]}-{ranks[-1]}" if runs else ",".join(str(r) for r in ranks[:8]) + (",..." if len(ranks) > 8 else "")
+    return f"ranks {shown}"
 
 
 def layout_text(program: Program, tensor: int, layout: Layout) -> str:

@@ -74,9 +74,11 @@ class _Work:
 
 def value_name(partition: Partition, tensor: int) -> str:
     """The name of the value that an operator writes (or of a parameter at rest)."""
-    pieces = partition.graph.tensors[tensor].name.split(":")[0].split(".")
+    named = partition.graph.tensors[tensor]
+    pieces = named.name.split(":")[0].split(".")
     words = [p for p in pieces if not p.isdigit() and p != "bwd"] or ["value"]
-    clean = "".join(ch if ch.isalnum() else "_" for ch in words[-1])
+    count = 1 if named.kind is TensorKind.VALUE else 2
+    clean = "".join(ch if ch.isalnum() else "_" for ch in "_".join(words[-count:]))
     return f"{'' if clean[0].isalpha() else 'v'}{clean}_{tensor}"
 
 
