@@ -76,7 +76,14 @@ class GPT(nn.Module):
         self.head = nn.Linear(hidden, vocab, bias=False)
         if tied:
             self.head.weight = self.tokens.weight
-        initialise(self)
+        self.apply(self._init_weights)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """GPT-2's: normal weights, zero biases. On the meta device it is called at run time."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(tokens.shape[1], device=tokens.device)
@@ -84,17 +91,6 @@ class GPT(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.head(self.norm(x))
-
-
-def initialise(model: nn.Module) -> None:
-    """GPT-2's initialisation: normal weights, zero biases."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def step(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -141,6 +137,5 @@ def workload(
         batch=next(batches(batch, seq, seed)),
         clip_grad_norm=clip,
         data=lambda: batches(batch, seq, seed),
-        init=initialise,
         seed=seed,
     )

@@ -12,6 +12,8 @@ import numpy as np
 from superscaler.cluster import Cluster
 from superscaler.emit.assemble import assemble
 from superscaler.emit.files import fingerprint, write_files
+from superscaler.emit.rendezvous import Problem
+from superscaler.emit.validate import raise_problems, validate_files
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
@@ -21,6 +23,7 @@ from superscaler.materialize.program import Program
 from superscaler.plan import Plan
 from superscaler.schedule.build import build_schedule
 from superscaler.schedule.orders import sequences
+from superscaler.schedule.validate import validate_schedule
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
@@ -54,6 +57,13 @@ class CompiledProgram:
     def num_programs(self) -> int:
         """Distinct programs: ranks with equal code share one."""
         return sum(1 for name in self.files if name.startswith("program_"))
+
+    def validate(self) -> list[Problem]:
+        """What is wrong with the emitted files (see `emit.validate`), [] when nothing is.
+
+        `compile` calls this too and raises what it finds.
+        """
+        return validate_files(self.files)
 
     def save(self, folder: str | Path) -> Path:
         """Write the program's files into `folder`, replacing an earlier program there."""
@@ -97,6 +107,7 @@ def compile(
     check_devices(partition, cluster)
     partition = propagate_partial(delay_views(partition))
     tasks, timed = build_schedule(partition)
+    validate_schedule(tasks, timed)
     program = materialize(partition, tasks, timed, cluster)
     listing = assemble(program)
     text = plan.to_yaml() if isinstance(plan, Plan) else ""
@@ -105,7 +116,9 @@ def compile(
     files["manifest.json"] = _with_fingerprint(files)
     if text:
         files["plan.yaml"] = text
-    return CompiledProgram(program, plan if isinstance(plan, Plan) else None, files)
+    compiled = CompiledProgram(program, plan if isinstance(plan, Plan) else None, files)
+    raise_problems(compiled.validate())
+    return compiled
 
 
 def _check_same_graph(graph: Graph, other: Graph) -> None:

@@ -124,7 +124,8 @@ def _plain(plan: Plan) -> dict[str, Any]:
     def trimmed(item: Any) -> dict[str, Any]:
         full = asdict(item)
         defaults = {f.name: f.default for f in fields(item)}
-        return {k: clean(v) for k, v in full.items() if v != defaults[k] and v not in ((), {})}
+        kept = [k for k in full if getattr(item, k) != defaults[k] and full[k] not in ((), {})]
+        return {k: clean(full[k]) for k in kept}
 
     data = trimmed(plan)
     for name in ("stages", "splits", "assign"):

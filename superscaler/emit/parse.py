@@ -26,13 +26,15 @@ COLLECTIVES = (
     "reduce_scatter_coalesced",
 )
 MESSAGES = ("send", "recv", "exchange")
+LOCAL = ("take", "chunk")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a `ctx` primitive: the variables it assigns and uses, its literal arguments.
+    """A call of a `ctx` primitive: the variables it assigns, the first that it uses.
 
-    `constant` names who takes part (a group, a rank, an exchange) or what differs by rank.
+    `constant` names who takes part (a group, a rank, an exchange) or what differs by rank;
+    `arguments` is the text of all others, variables as `_`; `literals` are those of a local call.
     """
 
     kind: str
@@ -40,7 +42,7 @@ class Call:
     uses: str
     constant: str
     arguments: str
-    line: int
+    literals: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +127,12 @@ def parse_files(texts: Mapping[str, str]) -> Files:
     """Read a program's files. Raises MaterializeError naming the file that is missing or broken."""
     manifest = json.loads(_text(texts, "manifest.json"))
     memo: dict[str, Any] = {}
-    bodies: dict[str, Body] = {}
     ranks = tuple(_rank(texts, r, memo) for r in range(manifest["world_size"]))
     listings: dict[str, Listing] = {}
     for rank in ranks:
         if rank.program not in listings:
             name = f"{rank.program}.py"
-            listings[rank.program] = _listing(rank.program, _text(texts, name), bodies)
+            listings[rank.program] = _listing(rank.program, _text(texts, name))
         listings[rank.program].ranks.append(rank.rank)
     return Files(manifest, listings, ranks)
 
@@ -183,7 +184,7 @@ def _table(source: str, memo: dict[str, Any]) -> tuple[dict[str, Any], ...]:
 # program files
 
 
-def _listing(name: str, text: str, bodies: dict[str, Body]) -> Listing:
+def _listing(name: str, text: str) -> Listing:
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
@@ -193,7 +194,7 @@ def _listing(name: str, text: str, bodies: dict[str, Body]) -> Listing:
     schedule: list[tuple[str, Time]] = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            found[node.name] = _body(node, text, bodies)
+            found[node.name] = _body(node)
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             target = node.targets[0].id
             if target == "TASKS" and isinstance(node.value, ast.Dict):
@@ -221,9 +222,7 @@ def _tasks(
     return tasks
 
 
-def _body(node: ast.FunctionDef, text: str, bodies: dict[str, Body]) -> Body:
-    source = ast.get_source_segment(text, node) if len(bodies) < 0 else None
-    del source
+def _body(node: ast.FunctionDef) -> Body:
     calls: list[Call] = []
     updates: list[tuple[str, bool]] = []
     constants: set[str] = set()
@@ -264,7 +263,10 @@ def _call(statement: ast.stmt, call: ast.Call) -> Call:
         + [f"{k.arg}={_shown(k.value)}" for k in call.keywords]
     )
     constant = str(texts[0].value) if texts else ""
-    return Call(call.func.attr, assigns, uses, constant, arguments, call.lineno)
+    kind = call.func.attr
+    literals = [a for a in call.args[1:] if a not in texts] if kind in LOCAL else []
+    values = tuple(ast.literal_eval(a) for a in literals)
+    return Call(kind, assigns, uses, constant, arguments, values)
 
 
 def _shown(node: ast.AST) -> str:

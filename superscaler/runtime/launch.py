@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from superscaler.errors import SuperScalerError
@@ -81,8 +82,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def initialise(executor: RankExecutor, workload: Workload, weights: Path | None) -> None:
-    """Fill the rank's weights: from `weights`, or as the workload says, or by the model's code."""
-    source = weights if weights is not None else workload.init
+    """Fill the rank's weights: from `weights`, or from the model.
+
+    A model on the meta device gets them as the workload's `init` says, or by the model's code.
+    """
+    held = (*workload.model.parameters(), *workload.model.buffers())
+    source = workload.init if any(x.is_meta for x in held) else None
+    source = source if weights is None else weights
     if isinstance(source, (str, Path)) and Path(source).is_dir():
         load_checkpoint(executor, source)
         executor.step_number = 0
@@ -90,7 +96,9 @@ def initialise(executor: RankExecutor, workload: Workload, weights: Path | None)
         executor.load_weights(load_state_file(source))
     elif source is not None:
         model = materialize_empty(workload.model)
-        source(model)
+        torch.manual_seed(executor.seed)
+        with torch.no_grad():
+            source(model)
         executor.load_weights(initial_weights(model))
     else:
         wanted = {placed.name for placed, _ in executor.placed_values()}

@@ -66,8 +66,8 @@ def timeline(program: RankProgram) -> Timeline:
         dying = lifetimes.dying(position, reads)
         caller = _caller(tuple(_code(read, dies) for read, dies in zip(reads, dying, strict=True)))
         writes = [
-            written.write(key, adds, lifetimes.is_read_after(key, position))
-            for key, adds in step.writes
+            written.write(key, reduces, lifetimes.is_read_after(key, position))
+            for key, reduces in step.writes
         ]
         entries.append(
             Entry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from superscaler.graph.axis import Axes
+from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import PTensor
@@ -20,53 +20,85 @@ def recompute(graph: Graph, axes: Axes, patterns: tuple[str, ...]) -> tuple[Grap
 
     Each matching module is a region of its own: what enters it is kept, what it makes is made again.
     """
-    region = _regions(graph, patterns)
-    clones: dict[int, int] = {}  # tensor -> its clone
-    tensors, slots, factors = list(graph.tensors), list(axes.slots), list(axes.factors)
-    before: dict[int, list[Operator]] = {}  # backward operator -> clones that go before it
-    own_axes = {}
-    count = len(graph.operators)
-
-    def clone_tensor(t: int) -> int:
-        old = graph.tensors[t]
-        clones[t] = len(tensors)
-        tensors.append(PTensor(len(tensors), f"{old.name}.again", old.shape, old.dtype, old.kind))
-        slots.append(axes.slots[t])
-        factors.append(axes.factors[t])
-        return clones[t]
-
-    def clone(op: Operator, reader: int, home: str) -> None:
-        nonlocal count
-        for t in op.inputs:
-            maker = graph.producer.get(t)
-            if maker is not None and t not in clones and region.get(maker[0]) == home:
-                clone(graph.operators[maker[0]], reader, home)
-        inputs = tuple(clones[t] if _is_cloned(t, home) else t for t in op.inputs)
-        outputs = tuple(clone_tensor(t) if t >= 0 else t for t in op.outputs)
-        copy = replace(
-            op, id=count, name=f"{op.name}.again", inputs=inputs, outputs=outputs, phase=Phase.BACKWARD, forward=op.id
-        )
-        own_axes[count] = axes.operators[op.id]
-        before.setdefault(reader, []).append(copy)
-        count += 1
-
-    def _is_cloned(t: int, home: str) -> bool:
-        maker = graph.producer.get(t)
-        return t in clones and maker is not None and region.get(maker[0]) == home
-
+    work = _Work(graph, axes, _regions(graph, patterns))
     operators: list[Operator] = []
+    own_axes: list[OperatorAxes] = []
     for op in graph.operators:
         if op.phase is Phase.BACKWARD:
-            for t in op.inputs:
-                maker = graph.producer.get(t)
-                if maker is not None and maker[0] in region and t not in clones:
-                    clone(graph.operators[maker[0]], op.id, region[maker[0]])
-            operators += before.get(op.id, [])
-            op = replace(op, inputs=tuple(clones.get(t, t) for t in op.inputs))
+            for copy in work.clones_for(op):
+                operators.append(copy)
+                own_axes.append(axes.operators[copy.forward])
+            op = replace(op, inputs=tuple(work.clones.get(t, t) for t in op.inputs))
         operators.append(op)
-    ordered_axes = tuple(own_axes[op.id] if op.id in own_axes else axes.operators[op.id] for op in operators)
-    new_axes = replace(axes, slots=tuple(slots), factors=tuple(factors), operators=ordered_axes)
-    return renumber(graph, tensors, operators), new_axes
+        own_axes.append(axes.operators[op.id])
+    new_axes = replace(
+        axes, slots=tuple(work.slots), factors=tuple(work.factors), operators=tuple(own_axes)
+    )
+    return renumber(graph, work.tensors, operators), new_axes
+
+
+class _Work:
+    """The clones made so far: tensor -> its clone."""
+
+    def __init__(self, graph: Graph, axes: Axes, region: dict[int, str]) -> None:
+        self.graph = graph
+        self.axes = axes
+        self.region = region
+        self.clones: dict[int, int] = {}
+        self.tensors = list(graph.tensors)
+        self.slots, self.factors = list(axes.slots), list(axes.factors)
+        self.count = len(graph.operators)
+
+    def clones_for(self, reader: Operator) -> list[Operator]:
+        """New clones, in order, of what a backward operator reads."""
+        needed: set[int] = set()
+        for t in reader.inputs:
+            maker = self._maker(t)
+            if maker >= 0 and t not in self.clones:
+                needed |= self._needed(maker)
+        return [self._clone(self.graph.operators[op]) for op in sorted(needed)]
+
+    def _maker(self, tensor: int) -> int:
+        """The recomputed operator that makes a tensor, -1 when it is kept."""
+        op = self.graph.producer.get(tensor, (-1, 0))[0]
+        return op if op in self.region else -1
+
+    def _needed(self, op: int) -> set[int]:
+        """The operators of one region, not yet cloned, that `op` depends on; itself included."""
+        home, found, stack = self.region[op], {op}, [op]
+        while stack:
+            for t in self.graph.operators[stack.pop()].inputs:
+                maker = self._maker(t)
+                if maker >= 0 and self.region[maker] == home and maker not in found and t not in self.clones:
+                    found.add(maker)
+                    stack.append(maker)
+        return found
+
+    def _clone(self, op: Operator) -> Operator:
+        home = self.region[op.id]
+        inputs = tuple(
+            self.clones[t] if self._maker(t) >= 0 and self.region[self._maker(t)] == home else t
+            for t in op.inputs
+        )
+        outputs = tuple(self._clone_tensor(t) if t >= 0 else t for t in op.outputs)
+        self.count += 1
+        return replace(
+            op,
+            id=self.count - 1,
+            name=f"{op.name}.again",
+            inputs=inputs,
+            outputs=outputs,
+            phase=Phase.BACKWARD,
+            forward=op.id,
+        )
+
+    def _clone_tensor(self, t: int) -> int:
+        old = self.graph.tensors[t]
+        self.clones[t] = len(self.tensors)
+        self.tensors.append(PTensor(len(self.tensors), f"{old.name}.again", old.shape, old.dtype, old.kind))
+        self.slots.append(self.axes.slots[t])
+        self.factors.append(self.axes.factors[t])
+        return self.clones[t]
 
 
 def _regions(graph: Graph, patterns: tuple[str, ...]) -> dict[int, str]:
