@@ -13,7 +13,7 @@ DEMO := build/demo
 .PHONY: demo test lint format clean
 
 demo: $(READY)
-	$(BIN)/superscaler --help
+	$(BIN)/python tools/demo.py --out $(DEMO)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)

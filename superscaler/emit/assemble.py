@@ -165,11 +165,13 @@ def _place_conversions(listing: Listing, instances: list[tuple[Conversion, Time]
             _place_conversion(listing, *run[0])
             continue
         members, key = [c for c, _ in run], run[0][1]
-        memo = "|".join(c.name for c in members)
-        if memo not in listing.texts:
-            base = f"convert_{members[0].id}_to_{members[-1].id}"
-            listing.texts[memo] = listing.place(base, bucket_function(emission, members))
+        assert members[0].route.paths is not None
+        path = members[0].route.paths[key]
         for rank in participants(members[0].route, key):
+            memo = f"{[c.name for c in members]}|{rank in path.source}{rank in path.target}"
+            if memo not in listing.texts:
+                base = f"convert_{members[0].id}_to_{members[-1].id}"
+                listing.texts[memo] = listing.place(base, bucket_function(emission, members, rank))
             listing.schedules[rank].append((listing.texts[memo], key))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod
 
-from superscaler.emit.buckets import coalesced_text
+from superscaler.emit.buckets import coalesced_text, is_move
 from superscaler.emit.constants import Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
 from superscaler.emit.literals import Constant
 from superscaler.emit.segment import Emission, conversion_comment
-from superscaler.emit.steps import emit_steps, grouped, path_at
+from superscaler.emit.steps import emit_steps, grouped, peer_constant
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import Conversion
@@ -35,15 +34,36 @@ def boundary_function(emission: Emission, conversion: Conversion, rank: int, key
     return function
 
 
-def bucket_function(emission: Emission, members: list[Conversion]) -> Function:
-    """Several conversions between tasks in one message."""
+def bucket_function(emission: Emission, members: list[Conversion], rank: int) -> Function:
+    """What `rank` does in several conversions between tasks that share one message."""
     function = Function(f"{len(members)} together, first {conversion_comment(emission.program, members[0])}")
+    if is_move(members[0]):
+        _move_together(emission, members, rank, function)
+        return function
     sources = [_source(emission, c, function) for c in members]
     names = tuple(c.name for c in members)
     text = coalesced_text(emission.program, emission.constants, members, sources)
     function.add(f"{', '.join(names)} = {text}", names, tuple(sources))
     function.writes += [(c.name, _writes(c)) for c in members]
     return function
+
+
+def _move_together(emission: Emission, members: list[Conversion], rank: int, function: Function) -> None:
+    paths = [next(iter(c.route.paths.values())) for c in members if c.route.paths]
+    route = members[0].route
+    if rank in paths[0].source:
+        sources = [_source(emission, c, function) for c in members]
+        peer = peer_constant(emission.constants, route, "to")
+        function.add(f'ctx.send_coalesced([{", ".join(sources)}], "{peer.name}")', (), tuple(sources))
+    if rank in paths[0].target:
+        names = tuple(c.name for c in members)
+        shapes = tuple(
+            grouped(path.steps[0].after, emission.factors(c.tensor)) for path, c in zip(paths, members)
+        )
+        dtype = emission.program.partition.graph.tensors[members[0].tensor].dtype
+        peer = peer_constant(emission.constants, route, "from")
+        function.add(f'{", ".join(names)} = ctx.recv_coalesced("{peer.name}", {shapes}, {dtype})', names)
+        function.writes += [(c.name, _writes(c)) for c in members]
 
 
 def _writes(conversion: Conversion) -> str:
@@ -76,13 +96,13 @@ def _regular(emission: Emission, conversion: Conversion, rank: int, key: Time, f
         emit_steps(function, name, variable, route, path.steps[:at], factors, emission.constants, "", moves and at > 0)
         variable = name if at else variable
     if moves and sends:
-        function.add(f'ctx.send({variable}, "{_peer(emission, route, "to").name}")', (), (variable,))
+        function.add(f'ctx.send({variable}, "{peer_constant(emission.constants, route, "to").name}")', (), (variable,))
     if not receives:
         return
     if moves:
         shape = grouped(path.steps[at].after, factors)
         dtype = emission.program.partition.graph.tensors[conversion.tensor].dtype
-        sender = _peer(emission, route, "from")
+        sender = peer_constant(emission.constants, route, "from")
         function.add(f'{name} = ctx.recv("{sender.name}", {shape}, {dtype})', (name,))
         rest = path.steps[at + 1 :]
         if rest:
@@ -121,18 +141,3 @@ def _source(emission: Emission, conversion: Conversion, function: Function) -> s
 
 def _part_sizes(route: Route, count: int) -> tuple[int, ...]:
     return route.source.local_sizes((0,) * len(route.source.grid.shape))
-
-
-def _peer(emission: Emission, route: Route, direction: str) -> Constant:
-    """The rank that this one sends to, or receives from, in the route's move."""
-
-    def value(rank: int, time: Time) -> int:
-        path = path_at(route, time)
-        mine, theirs = (path.source, path.target) if direction == "to" else (path.target, path.source)
-        flat = mine.ravel().tolist()
-        return int(theirs.ravel()[flat.index(rank)]) if rank in flat else -1
-
-    assert route.paths is not None
-    arrays = {(p.source.tobytes(), p.target.tobytes(), prod(p.source.shape)) for p in route.paths.values()}
-    key = next(iter(arrays)) if len(arrays) == 1 else (route.source.key, route.target.key)
-    return emission.constants.get(direction, (direction, key), value)

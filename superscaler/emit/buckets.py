@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from math import prod
 
 from superscaler.emit.constants import Constants
-from superscaler.emit.steps import group_constant, grouped
+from superscaler.emit.steps import group_constant, grouped, peer_constant
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
 from superscaler.materialize.rvd import Step
 from superscaler.schedule.segments import Segment
 
-KINDS = ("all_reduce", "reduce_scatter", "all_gather")
+KINDS = ("all_reduce", "reduce_scatter", "all_gather", "move")
 LARGEST_BYTES = 25 << 20  # as PyTorch's DistributedDataParallel
 SMALLEST_BYTES = 1 << 18
 BUCKETS_PER_TASK = 8  # so that the first are on their way while the rest is computed
@@ -42,12 +42,20 @@ def single_step(conversion: Conversion) -> Step | None:
     return steps[0] if len(steps) == 1 and steps[0].kind in KINDS else None
 
 
+def is_move(conversion: Conversion) -> bool:
+    """Whether a conversion is one message from each sender to its receiver, and no more."""
+    step = single_step(conversion)
+    return step is not None and step.kind == "move"
+
+
 def bucket_key(program: Program, constants: Constants, conversion: Conversion) -> object | None:
     """Conversions with equal keys may share a message; None: it travels alone."""
     step = single_step(conversion)
     if step is None:
         return None
     dtype = program.partition.graph.tensors[conversion.tensor].dtype
+    if step.kind == "move":
+        return (step.kind, peer_constant(constants, conversion.route, "to").name, dtype)
     group = group_constant(conversion.route, step, constants)
     return (step.kind, group.name, dtype, conversion.route.source.reduce)
 

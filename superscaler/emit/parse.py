@@ -25,7 +25,7 @@ COLLECTIVES = (
     "all_gather_coalesced",
     "reduce_scatter_coalesced",
 )
-MESSAGES = ("send", "recv", "exchange")
+MESSAGES = ("send", "recv", "send_coalesced", "recv_coalesced", "exchange")
 LOCAL = ("take", "chunk")
 
 

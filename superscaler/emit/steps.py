@@ -111,3 +111,18 @@ def group_of(devices: np.ndarray, rank: int, dims: tuple[int, ...]) -> tuple[int
     kept = sorted(dims)
     order = [kept.index(d) for d in dims]
     return tuple(int(r) for r in block.transpose(order).ravel())
+
+
+def peer_constant(constants: Constants, route: Route, direction: str) -> Constant:
+    """The rank that this one sends to, or receives from, in the route's move."""
+
+    def value(rank: int, time: Time) -> int:
+        path = path_at(route, time)
+        mine, theirs = (path.source, path.target) if direction == "to" else (path.target, path.source)
+        flat = mine.ravel().tolist()
+        return int(theirs.ravel()[flat.index(rank)]) if rank in flat else -1
+
+    assert route.paths is not None
+    arrays = {(p.source.tobytes(), p.target.tobytes(), prod(p.source.shape)) for p in route.paths.values()}
+    key = next(iter(arrays)) if len(arrays) == 1 else (route.source.key, route.target.key)
+    return constants.get(direction, (direction, key), value)

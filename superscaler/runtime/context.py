@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -174,6 +175,24 @@ class Context:
             return self._own_mail.popleft()
         buffer = torch.empty(shape, dtype=dtype, device=self.device)
         return self.communicator.transfer((), [(buffer, rank)]).then(_first)
+
+    def send_coalesced(self, tensors: Sequence[torch.Tensor], to: str) -> None:
+        """`send` of several tensors (of one dtype) in one message."""
+        self.send(torch.cat([x.reshape(-1) for x in tensors]), to)
+
+    def recv_coalesced(self, frm: str, shapes: Sequence[Shape], dtype: torch.dtype) -> list[Value]:
+        """What one rank sends in one message, of these shapes."""
+        sizes = [prod(shape) for shape in shapes]
+        received = self.recv(frm, (sum(sizes),), dtype)
+
+        def split(flat: torch.Tensor) -> list[torch.Tensor]:
+            return [
+                x.view(shape) for x, shape in zip(flat.split_with_sizes(sizes), shapes, strict=True)
+            ]
+
+        if isinstance(received, torch.Tensor):
+            return list(split(received))
+        return _items(received.then(split), len(shapes))
 
     def exchange(
         self,

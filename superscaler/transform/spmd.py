@@ -120,6 +120,7 @@ class _Work:
         self.resting: dict[int, dict[str, int]] = {}
         for update in self.graph.updates:
             self.resting[update.param] = self._resting_slots(update.operator)
+        self.sharded = self._sharded_gradients()
         self.from_params: set[int] = {t.id for t in self.graph.of_kind(TensorKind.PARAM)}
 
     def grid(self, stage: int, timed: bool) -> Grid:
@@ -151,7 +152,8 @@ class _Work:
             if view is not None:
                 return view
         grid = self.grid(stage, False)
-        return Placed(grid, self.roles(op, grid), self.label(op, stage, not micro))
+        roles = self.with_shards(op, grid, self.roles(op, grid))
+        return Placed(grid, roles, self.label(op, stage, not micro))
 
     def label(self, op: Operator, stage: int, timed: bool) -> str:
         """Which task of its stage an operator runs in."""
@@ -201,6 +203,48 @@ class _Work:
         if role == VALUE:
             return True
         return role >= 0 and role not in own.outputs[k] and own.iters[role].reduce == "sum"
+
+    # gradients on their way to sharded updates
+
+    def _sharded_gradients(self) -> dict[int, dict[str, int]]:
+        """Gradients that a sharded update reads, through element-wise operators: mesh dim -> slot."""
+        found: dict[int, dict[str, int]] = {}
+        for update in self.graph.updates:
+            shards = self.resting[update.param]
+            tensor: int | None = update.grad if shards else None
+            while tensor is not None and tensor not in found:
+                found[tensor] = shards
+                tensor = self._same_slots_before(tensor)
+        return found
+
+    def _same_slots_before(self, tensor: int) -> int | None:
+        """The one input that the tensor's operator maps, element by element, to it."""
+        if tensor not in self.graph.producer:
+            return None
+        op, k = self.graph.producer[tensor]
+        own = self.axes.operators[op]
+        if any(it.reduce for it in own.iters):
+            return None
+        same = [i for i, covers in enumerate(own.inputs) if covers == own.outputs[k] and covers]
+        return self.graph.operators[op].inputs[same[0]] if len(same) == 1 else None
+
+    def with_shards(self, op: Operator, grid: Grid, roles: tuple[int, ...]) -> tuple[int, ...]:
+        """Work on gradients (clipping, say) is done by the rank that updates that shard."""
+        own = self.axes.operators[op.id]
+        if own.rule.is_view or op.phase is not Phase.BACKWARD:
+            return roles
+        new = list(roles)
+        for i, tensor in enumerate(op.inputs):
+            for name, slot in self.sharded.get(tensor, {}).items():
+                k = own.inputs[i][slot]
+                d = grid.names.index(name) if name in grid.names else -1
+                if d < 0 or k < 0 or own.iters[k].frozen or new[d] not in (REPLICATE, k) or k in new[:d]:
+                    continue
+                new[d] = k
+                for out, covers in zip(op.outputs, own.outputs):
+                    if k in covers:
+                        self.sharded.setdefault(out, {name: covers.index(k)})
+        return tuple(new)
 
     # parameters
 

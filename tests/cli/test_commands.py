@@ -1,0 +1,148 @@
+"""Every command through the application: what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from superscaler.cli import app
+
+ROOT = Path(__file__).parents[2]
+GPT = [
+    f"{ROOT / 'examples/gpt.py'}:workload",
+    *(f"--set={setting}" for setting in ("layers=2", "hidden=16", "heads=2", "seq=8", "batch=4")),
+]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def passed(*arguments: str | Path) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["trace"], ["axes"], ["compile"], ["verify"], ["launch"], ["show"]]
+)
+def test_help_has_examples(command: list[str]) -> None:
+    text = passed(*command, "--help").stdout
+    assert ("Examples:" in text) == bool(command)
+
+
+def test_trace() -> None:
+    assert "operators" in passed("trace", *GPT).stdout
+    text = passed("trace", *GPT, "--text").stdout
+    assert text.startswith("param tokens.weight: float32[256, 16]\n")
+    assert "backward:" in text
+    data = json.loads(passed("trace", *GPT, "--json").stdout)
+    assert data["parameters"]["tensors"] == data["parameters"]["trained"]
+    assert data["batch"][0] == {"name": "tokens", "shape": [4, 8], "dtype": "int64"}
+
+
+def test_trace_writes_its_text(tmp_path: Path) -> None:
+    passed("trace", *GPT, "-o", tmp_path / "new")
+    assert (tmp_path / "new/graph.txt").read_text() == passed("trace", *GPT, "--text").stdout
+
+
+def test_axes() -> None:
+    text = passed("axes", *GPT).stdout
+    assert "layers.*.fc1.weight:0" in text
+    assert "layers.0.fc1.weight:0" not in text
+    assert "have an axis rule" in text
+    assert "layers.0.fc1.weight:0" in passed("axes", *GPT, "--all").stdout
+
+
+def test_axes_as_data() -> None:
+    data = json.loads(passed("axes", *GPT, "--json").stdout)
+    batch, *others = data["axes"]
+    assert (batch["name"], batch["size"], batch["work"]) == ("batch", 4, pytest.approx(1.0))
+    ffn = next(axis for axis in others if axis["name"] == "layers.0.fc1.weight:0")
+    assert "layers.0.fc2.weight:1" in ffn["spots"]
+    assert ffn["partial_bytes"] > 0
+    assert data["without_rule"] == []
+
+
+def test_axes_lists_operators_without_a_rule(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "import torch\nimport superscaler as ss\n"
+        "def step(model, batch):\n"
+        "    y = model(batch)\n"
+        "    return y.sum() + torch.linalg.svdvals(y.detach()).sum()\n"
+        "def workload():\n"
+        "    return ss.Workload(step=step, model=torch.nn.Linear(4, 4), batch=torch.ones(2, 4),\n"
+        "                       optimizer=lambda p: torch.optim.SGD(p, lr=0.1))\n"
+    )
+    text = passed("axes", f"{file}:workload").stdout
+    assert "operators have no axis rule and are never split" in text
+    assert "linalg_svd.default (1)" in text
+
+
+def test_compile_and_show(tmp_path: Path) -> None:
+    plan = "hybrid(tp=2, pp=2, microbatches=2)"
+    made = passed("compile", *GPT, "--plan", plan, "--devices", "4", "-o", tmp_path)
+    assert "4, 2 distinct programs" in made.stdout
+    assert f"superscaler launch {tmp_path} --nproc-per-node 4" in made.stdout
+    assert (tmp_path / "rank_3.py").exists()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["settings"]["layers"] == "2"
+    shown = passed("show", tmp_path).stdout
+    assert "ranks 0-1: " in shown
+    assert "ranks 2-3: " in shown
+    assert "all_reduce: layers.0.fc2." in shown
+    assert passed("show", tmp_path, "--json").stdout.startswith("{")
+
+
+def test_compile_as_data(tmp_path: Path) -> None:
+    arguments = ("compile", *GPT, "--plan", "data_parallel(dp=2)", "-o", tmp_path, "--json")
+    data = json.loads(passed(*arguments).stdout)
+    assert (data["world_size"], data["programs"]) == (2, 1)
+    assert "program_0.py" in data["files"]
+
+
+def test_show_a_plan(tmp_path: Path) -> None:
+    text = passed("show", "zero(dp=2, stage=3)").stdout
+    assert "gather: use" in text
+    (tmp_path / "mine.yaml").write_text(text)
+    assert passed("show", tmp_path / "mine.yaml").stdout == text
+    data = json.loads(passed("show", tmp_path / "mine.yaml", "--json").stdout)
+    assert data["stages"] == [{"devices": [0, 1], "mesh": {"dp": 2}}]
+
+
+def test_show_what_is_communicated() -> None:
+    plan = "pipeline(pp=2, microbatches=2)"
+    shown = passed("show", *GPT, "--plan", plan).stdout
+    assert "from ranks" in shown
+    data = json.loads(passed("show", *GPT, "--plan", plan, "--json").stdout)
+    first = data["communication"][0]
+    assert (first["sources"], first["targets"], first["kinds"]) == ([0], [1], ["move"])
+    assert (first["num_bytes"], first["num_times"]) == (2 * 8 * 16 * 4, 2)
+
+
+def test_verify() -> None:
+    arguments = ("verify", *GPT, "--plan", "megatron(tp=2)", "--in-process", "--devices", "2")
+    result = passed(*arguments)
+    assert "equal: 2 ranks, 2 steps, float64" in result.stdout
+    assert "note: " in result.stderr
+    data = json.loads(passed(*arguments, "--json").stdout)
+    assert data["ok"] is True
+    assert data["largest_error"] < 1e-12
+
+
+def test_verify_exits_with_1_above_tolerance() -> None:
+    arguments = ("verify", *GPT, "--plan", "data_parallel(dp=2)", "--in-process")
+    result = run(*arguments, "--dtype", "model", "--tolerance", "1e-30")
+    assert result.exit_code == 1
+    assert "NOT equal" in result.stdout
+
+
+@pytest.mark.dist
+def test_verify_in_processes() -> None:
+    result = passed("verify", *GPT, "--plan", "zero(dp=2, stage=3)", "--steps", "3")
+    assert "equal: 2 ranks, 3 steps" in result.stdout
