@@ -29,6 +29,10 @@ class MaterializeError(SuperScalerError):
     """A dependency cannot be preserved under the plan."""
 
 
+class InvalidProgramError(MaterializeError):
+    """The emitted program breaks a rule that every program keeps: a fault of the compiler."""
+
+
 class WorkloadError(SuperScalerError):
     """A workload file or callable is missing or malformed."""
 

@@ -63,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=int, metavar="NUMBER", help="run this plan only")
     parser.add_argument("--shrink", action="store_true", help="with --only: make a failure smaller")
     parser.add_argument("--verbose", action="store_true", help="with --only: print the graph")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="with --only: keep the program")
     return parser.parse_args()
 
 
@@ -121,6 +122,8 @@ def _again(options: argparse.Namespace) -> int:
         outcome = attempt(options.only, subject, plan, on_processes)
     if options.verbose:
         _print_graph(subject)
+    if options.save is not None:
+        subject.compiled(plan).save(options.save)
     pprint.pprint(plan, width=110, compact=True)
     print(f"{outcome.verdict}: {outcome.why}\n{outcome.detail}")
     return int(outcome.verdict == FAILED)
@@ -130,7 +133,9 @@ def _print_graph(subject: Subject) -> None:
     graph, axes = subject.graph, subject.axes
     for op in graph.operators:
         own = axes.operators[op.id]
-        iters = " ".join(f"{axes.axes[it.axis].name}={it.size}{'!' * it.frozen}" for it in own.iters)
+        iters = " ".join(
+            f"{axes.axes[it.axis].name}={it.size}{'!' * it.frozen}" for it in own.iters
+        )
         reads = ", ".join(graph.tensors[t].name for t in op.inputs)
         print(f"{op.id:4} {op.name} = {op.target}({reads})  [{iters}]")
 

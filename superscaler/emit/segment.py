@@ -12,6 +12,7 @@ from superscaler.emit.buckets import coalesced_text, segment_buckets
 from superscaler.emit.constants import Constants, Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
+from superscaler.emit.fuse import Biased, biased_products
 from superscaler.emit.literals import call_text
 from superscaler.emit.local import LocalView, PartIndex, local_shape
 from superscaler.emit.steps import emit_steps
@@ -89,6 +90,8 @@ class _Writer:
         self.graph = self.program.partition.graph
         self.axes = self.program.partition.axes
         self.buckets = segment_buckets(self.program, self.emission.constants, self.segment)
+        self.biased = biased_products(self.program, self.segment)
+        self.fused = {op for b in self.biased.values() for op in (b.mm, b.view)}
         self.waiting = {c: set(b.conversions) for b in self.buckets.produced for c in b.conversions}
         self.bucket_of = {c: b for b in self.buckets.produced for c in b.conversions}
         self.used_in = {c: k for k, b in enumerate(self.buckets.used) for c in b.conversions}
@@ -215,6 +218,10 @@ class _Writer:
         op = self.graph.operators[op_id]
         if op.phase is Phase.UPDATE:
             return self.update(op)
+        if op_id in self.fused:
+            return None
+        if op_id in self.biased:
+            return self.biased_product(op, self.biased[op_id])
         names = [self.read(op_id, i) for i in range(len(op.inputs))]
         call = self.local_call(op)
         outputs = [self.emission.name(t) if t >= 0 else "_" for t in op.outputs]
@@ -229,6 +236,22 @@ class _Writer:
             if t >= 0:
                 self.local[name] = name
         for conversion in self.emission.inline.get(op_id, ()):
+            self.finished(conversion)
+
+    def biased_product(self, op: Operator, chain: Biased) -> None:
+        """One `addmm` for a product, its view and the bias."""
+        bias = self.read(op.id, chain.bias)
+        x, w = self.read(chain.mm, 0), self.read(chain.mm, 1)
+        name = self.emission.name(op.outputs[0])
+        layout = output_layout(self.program.partition, op.id, 0)
+        shape = list(local_shape(layout, self.part, self.emission.factors(op.outputs[0])))
+        comment = operator_comment(self.graph.operators[chain.mm])
+        flat = len(shape) == 2
+        text = f"aten.addmm.default({bias}, {x}, {w})"
+        text = text if flat else f"aten.reshape.default({text}, {shape})"
+        self.function.add(f"{name} = {text}", (name,), (bias, x, w), comment)
+        self.local[name] = name
+        for conversion in self.emission.inline.get(op.id, ()):
             self.finished(conversion)
 
     def local_call(self, op: Operator) -> Call:

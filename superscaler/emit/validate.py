@@ -8,7 +8,7 @@ from typing import Any
 
 from superscaler.emit.parse import LOCAL, Call, Entry, Files, Key, Listing, RankFile, Time, parse_files
 from superscaler.emit.rendezvous import Problem, check_rendezvous
-from superscaler.errors import MaterializeError
+from superscaler.errors import InvalidProgramError
 
 LISTED = 10  # problems in an error
 
@@ -33,11 +33,11 @@ def validate_files(texts: Mapping[str, str]) -> list[Problem]:
 
 
 def raise_problems(problems: list[Problem]) -> None:
-    """Raises MaterializeError that lists the problems, if there are any."""
+    """Raises InvalidProgramError that lists the problems, if there are any."""
     if problems:
         more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         listed = "\n  ".join(str(p) for p in problems[:LISTED])
-        raise MaterializeError(f"the emitted program is not valid:\n  {listed}{more}")
+        raise InvalidProgramError(f"the emitted program is not valid:\n  {listed}{more}")
 
 
 # values

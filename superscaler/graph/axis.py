@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from superscaler.ops.rule import Rule
+from superscaler.graph.rule import Rule
 
 T = TypeVar("T")
 

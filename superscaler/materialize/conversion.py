@@ -98,6 +98,8 @@ def plan_route(
     source: Layout, target: Layout, match: TimeMatch, item_bytes: int, cluster: Cluster, cache: PathCache
 ) -> Route:
     """The cheapest regular route, or the general one where no regular one exists."""
+    if match.is_aligned and _is_same(source, target):
+        return _identity(source, target, match)
     fast = _fast_route(source, target, match, item_bytes, cluster, cache)
     if fast is not None:
         return fast
@@ -107,6 +109,22 @@ def plan_route(
         if target.roles[d] != REPLICATE or k in match.sources or not _is_constant(target.grid, d)
     )
     return Route(source, target, match, keys, "", -1, None, frozenset())
+
+
+def _is_same(source: Layout, target: Layout) -> bool:
+    """Whether every part is read where it is written, of equal sizes or not."""
+    is_partial = VALUE in source.roles and source.reduce != target.reduce
+    return source.grid.key == target.grid.key and source.roles == target.roles and not is_partial
+
+
+def _identity(source: Layout, target: Layout, match: TimeMatch) -> Route:
+    keys = tuple(range(len(target.grid.time_dims)))
+    route = Route(source, target, match, keys, "", -1, {}, frozenset())
+    assert route.paths is not None
+    for key in route.all_keys():
+        devices = source.grid.at(key)
+        route.paths[key] = Path(devices, devices, (), source.reduce, 0.0)
+    return route
 
 
 def _fast_route(
@@ -126,11 +144,9 @@ def _fast_route(
     if any(theirs == VALUE != mine for mine, theirs in pairs):
         return None
     cut_slots = {target.roles[dims[k]] for k in own}
-    split_in_match = {source.roles[d] for d, s in zip(source.grid.time_dims, match.sources) if s >= 0}
-    matched = {target.roles[dims[s]] for s in match.sources if s >= 0} - {REPLICATE, VALUE}
-    if cut_slots & split_in_match:
+    cut_slots |= {theirs for mine, theirs in pairs if mine == REPLICATE != theirs}
+    if cut_slots & {mine for mine, _ in pairs}:
         return None
-    cut_slots |= {r for r in matched if r not in split_in_match}
     keys = tuple(k for k, d in enumerate(dims) if k in match.sources or not _is_constant(target.grid, d))
     route = Route(source, target, match, keys, collapse, slot, {}, frozenset(cut_slots))
     assert route.paths is not None

@@ -1,5 +1,6 @@
 """Axis rules: one file per family of operators; importing this package fills the table."""
 
+from superscaler.graph.rule import Call, Dims, IterationAxis, Local, Operands, Rule
 from superscaler.ops import (
     attention,
     convolution,
@@ -20,7 +21,6 @@ from superscaler.ops import (
 )
 from superscaler.ops.lookup import rule_for
 from superscaler.ops.registry import RULES, register_op
-from superscaler.ops.rule import Call, Dims, IterationAxis, Local, Operands, Rule
 
 FAMILIES = (
     attention,

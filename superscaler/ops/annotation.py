@@ -18,7 +18,7 @@ import re
 from dataclasses import replace
 from math import prod
 
-from superscaler.ops.rule import Dims, IterationAxis
+from superscaler.graph.rule import Dims, IterationAxis
 
 _MARKS = {"+": "sum", ">": "max"}
 _TOKEN = re.compile(r"\(([^)]*)\)|(\S+)")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from superscaler.graph.operator import Ref
+from superscaler.graph.rule import Call, Dims, Local, LocalFunction, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder
 from superscaler.ops.registry import rule
-from superscaler.ops.rule import Call, Dims, Local, LocalFunction, Operands, Rule
 
 Shape = tuple[int, ...]
 QUERIES = "sq"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from superscaler.graph.operator import Ref
-from superscaler.ops.rule import Call, Dims, IterationAxis, Local, LocalFunction, Operands, Rule
+from superscaler.graph.rule import Call, Dims, IterationAxis, Local, LocalFunction, Operands, Rule
 
 Shape = tuple[int, ...]
 LINEAR_IN_FIRST = (frozenset({0}),)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from superscaler.graph.rule import Call, Dims, Local, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, with_args
 from superscaler.ops.registry import rule
-from superscaler.ops.rule import Call, Dims, Local, Operands, Rule
 
 Names = tuple[str, ...]
 

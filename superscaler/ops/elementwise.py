@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 
 from superscaler.graph.operator import Ref
+from superscaler.graph.rule import Dims, Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, each, positions
 from superscaler.ops.registry import RULES, frozen_rule, rule
-from superscaler.ops.rule import Dims, Operands, Rule, RuleFunction
 
 Linear = tuple[frozenset[int], ...]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
+from superscaler.graph.rule import Dims
 from superscaler.ops.build import RuleBuilder, Shape
-from superscaler.ops.rule import Dims
 
 
 @dataclass(slots=True)

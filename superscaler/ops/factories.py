@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from superscaler.graph.rule import Call, Local, LocalFunction, Operands, Rule
 from superscaler.ops.build import RuleBuilder, argument, local_sizes
 from superscaler.ops.registry import frozen_rule, rule
-from superscaler.ops.rule import Call, Local, LocalFunction, Operands, Rule
 
 
 def _made(op: Operands, local: LocalFunction) -> Rule:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from superscaler.graph.operator import Ref
+from superscaler.graph.rule import Call, Dims, Local, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument
 from superscaler.ops.registry import frozen_rule, rule
-from superscaler.ops.rule import Call, Dims, Local, Operands, Rule
 
 INDEXED = "v"  # the axis that is indexed into
 ELEMENTS = "k"  # the axis of the indices along that dim

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from superscaler.graph.operator import Ref
+from superscaler.graph.rule import Call, Dims, Local, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, any_split, argument
 from superscaler.ops.registry import frozen_rule, rule
-from superscaler.ops.rule import Call, Dims, Local, Operands, Rule
 
 
 class _Places:

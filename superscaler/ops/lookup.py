@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Operands, Rule
 from superscaler.ops.elementwise import is_pointwise, plain
 from superscaler.ops.registry import RULES, frozen_rule
-from superscaler.ops.rule import Operands, Rule
 
 
 def rule_for(op: Operands) -> tuple[Rule, bool]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Call, Dims, Local, Operands, Rule
 from superscaler.ops.build import RuleBuilder
 from superscaler.ops.registry import RULES, annotated, frozen_rule, rule
-from superscaler.ops.rule import Call, Dims, Local, Operands, Rule
 
 IN_EACH = (frozenset({0}), frozenset({1}))
 

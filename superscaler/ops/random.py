@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Call, Local, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, with_args
 from superscaler.ops.registry import rule
-from superscaler.ops.rule import Call, Local, Operands, Rule
 
 
 @rule("superscaler.dropout.default")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Dims, Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument
 from superscaler.ops.registry import RULES, rule
-from superscaler.ops.rule import Dims, Operands, Rule, RuleFunction
 
 
 def reduction(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from superscaler.graph.rule import IterationAxis, LocalFunction, Operands, Rule, RuleFunction
 from superscaler.ops.annotation import parse
-from superscaler.ops.rule import IterationAxis, LocalFunction, Operands, Rule, RuleFunction
 
 RULES: dict[str, RuleFunction] = {}
 

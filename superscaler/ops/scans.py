@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument
 from superscaler.ops.registry import RULES, frozen_rule, rule
-from superscaler.ops.rule import Operands, Rule, RuleFunction
 
 
 def along(op: Operands, dims: frozenset[int], linear: tuple[frozenset[int], ...] = ()) -> Rule:

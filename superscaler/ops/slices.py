@@ -6,10 +6,10 @@ A piece that is one of several equal chunks keeps an axis of its own: the dim is
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Call, Dims, Local, LocalFunction, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, with_args
 from superscaler.ops.factor import Chunk, chunk_of
 from superscaler.ops.registry import frozen_rule, rule
-from superscaler.ops.rule import Call, Dims, Local, LocalFunction, Operands, Rule
 
 INNER = "k"  # the axis of the elements within a chunk
 

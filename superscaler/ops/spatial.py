@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Call, Local, LocalFunction, Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, with_args
 from superscaler.ops.registry import RULES, rule
-from superscaler.ops.rule import Call, Local, LocalFunction, Operands, Rule, RuleFunction
 
 
 def spatial(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from superscaler.graph.rule import Operands, Rule
 from superscaler.ops.build import RuleBuilder
 from superscaler.ops.registry import rule
-from superscaler.ops.rule import Operands, Rule
 
 
 @rule("superscaler.update.default", "superscaler.update")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from superscaler.graph.rule import Call, Local, Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, local_sizes
 from superscaler.ops.factor import common_factors
 from superscaler.ops.registry import frozen_rule, rule
-from superscaler.ops.rule import Call, Local, Operands, Rule, RuleFunction
 
 
 def _reshape(call: Call, part: Local) -> Call:

@@ -66,9 +66,7 @@ class ProcessCommunicator(Communicator):
         if self._is_nccl:
             reduced = torch.empty_like(parts[0])
             group = self._group(ranks)
-            work = _REDUCE_SCATTER(
-                reduced.view(-1), parts.view(-1), _OPS[op], group, async_op=True
-            )
+            work = _REDUCE_SCATTER(reduced.view(-1), parts.view(-1), _OPS[op], group, async_op=True)
             return _after(work, reduced)
         if parts[0].nbytes >= _LARGE_BYTES:
             return self._reduce_directly(parts, ranks, op)
@@ -92,12 +90,9 @@ class ProcessCommunicator(Communicator):
         if self._is_nccl:
             works = self._transfer_together(sends, receives)
         else:
-            works = [
-                dist.irecv(x, sender, tag=_next(self._num_received, sender))
-                for x, sender in receives
-            ]
-            for x, to in sends:
-                self._sends.append((dist.isend(x, to, tag=_next(self._num_sent, to)), x))
+            works = self._receive(receives)
+            sent = zip(self._send(sends), (x for x, _ in sends), strict=True)
+            self._sends.extend(sent)
         return Pending(lambda: _wait_all(works, buffers))
 
     def finish_sends(self) -> None:
@@ -133,14 +128,28 @@ class ProcessCommunicator(Communicator):
         return arrival.then(lambda _: gathered)
 
     def _reduce_directly(self, parts: torch.Tensor, ranks: Ranks, op: str) -> Pending:
-        """Point to point, this rank's own part where it is, reduced in the order of the ranks."""
+        """Point to point, this rank's own part where it is, reduced in the order of the ranks.
+
+        It is done when the sends are, so that the parts are freed at once: Gloo does not say that
+        a send has finished unless one waits for it.
+        """
         place = ranks.index(self.rank)
         others = [i for i in range(len(ranks)) if i != place]
-        sends = [(parts[i], ranks[i]) for i in others]
-        receives = [(torch.empty_like(parts[0]), ranks[i]) for i in others]
-        return self.transfer(sends, receives).then(
-            lambda came: reduce_into([*came[:place], parts[place], *came[place:]], came[0], op)
-        )
+        buffers = [torch.empty_like(parts[0]) for _ in others]
+        works = self._receive([(x, ranks[i]) for x, i in zip(buffers, others, strict=True)])
+        works += self._send([(parts[i], ranks[i]) for i in others])
+
+        def finish() -> torch.Tensor:
+            came = _wait_all(works, buffers)
+            return reduce_into([*came[:place], parts[place], *came[place:]], came[0], op)
+
+        return Pending(finish)
+
+    def _receive(self, receives: Receives) -> list[Any]:
+        return [dist.irecv(x, rank, tag=_next(self._num_received, rank)) for x, rank in receives]
+
+    def _send(self, sends: Sends) -> list[Any]:
+        return [dist.isend(x, rank, tag=_next(self._num_sent, rank)) for x, rank in sends]
 
     def _transfer_together(self, sends: Sends, receives: Receives) -> list[Any]:
         """One NCCL group call: alone, two ranks that each send first would block each other."""

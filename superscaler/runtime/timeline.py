@@ -131,6 +131,8 @@ class _Written:
     def __init__(self, keys: Iterable[Key]) -> None:
         self.keys = set(keys)
         self._by_name: dict[str, list[Key]] = {}
+        for key in sorted(self.keys):
+            self._by_name.setdefault(key[0], []).append(key)
         self._owned: set[Key] = set()
 
     def read(self, spec: Key | str, step: _Step) -> Key | tuple[Key, ...]:

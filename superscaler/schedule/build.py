@@ -6,7 +6,7 @@ import networkx as nx
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.linear import Timed, linearize
-from superscaler.schedule.segments import Edge, build_segments, data_edges
+from superscaler.schedule.segments import ORDERED, Edge, build_segments, data_edges, update_edges
 from superscaler.schedule.tasks import TaskGraph, build_tasks
 from superscaler.transform.cost import cost
 from superscaler.transform.match import ALL, TimeMatch
@@ -18,7 +18,7 @@ def build_schedule(partition: Partition) -> tuple[TaskGraph, Timed]:
 
     Raises ScheduleError with the cycle when orders contradict dependencies.
     """
-    edges = [*data_edges(partition), *_order_edges(partition)]
+    edges = [*data_edges(partition), *update_edges(partition), *_order_edges(partition)]
     order = _operator_order(partition, edges)
     segments = build_segments(partition, edges, order)
     tasks = build_tasks(partition, segments, edges)
@@ -34,14 +34,14 @@ def _order_edges(partition: Partition) -> list[Edge]:
             count = len(a.time_dims)
             aligned = a.time_shape == b.time_shape
             sources = tuple(range(count)) if aligned else (ALL,) * count
-            edges.append(Edge(order.first, order.second, -1, TimeMatch(sources)))
+            edges.append(Edge(order.first, order.second, ORDERED, TimeMatch(sources)))
     return edges
 
 
 def _operator_order(partition: Partition, edges: list[Edge]) -> list[int]:
     """The operators' own order, changed only where an op_order asks for it."""
     count = len(partition.graph.operators)
-    if not any(e.position < 0 for e in edges):
+    if not any(e.position == ORDERED for e in edges):
         return list(range(count))
     graph: nx.DiGraph = nx.DiGraph()
     graph.add_nodes_from(range(count))
@@ -53,15 +53,12 @@ def _operator_order(partition: Partition, edges: list[Edge]) -> list[int]:
 
 
 def _cycle_text(partition: Partition, graph: nx.DiGraph, edges: list[Edge]) -> str:
-    ordered = {(e.producer, e.reader) for e in edges if e.position < 0}
-    data = {(e.producer, e.reader) for e in edges if e.position >= 0}
+    kinds = {(e.producer, e.reader): e.kind for e in edges[::-1]}
     lines = ["the order is cyclic: these operators wait for each other"]
     for a, b in nx.find_cycle(graph):
-        kind = "data" if (a, b) in data else "order"
-        assert kind == "data" or (a, b) in ordered
         names = [partition.graph.operators[i].name for i in (b, a)]
         ranks = [sorted(set(partition.placed[i].grid.devices.ravel().tolist())) for i in (b, a)]
-        lines.append(f"  {names[0]} {ranks[0]} waits for {names[1]} {ranks[1]} ({kind})")
+        lines.append(f"  {names[0]} {ranks[0]} waits for {names[1]} {ranks[1]} ({kinds[a, b]})")
     lines.append("remove one of the op_order edges")
     return "\n".join(lines)
 

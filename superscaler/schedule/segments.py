@@ -11,20 +11,30 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from superscaler.transform.layout import Layout, input_layout, source_layout
-from superscaler.transform.match import TimeMatch, match_time
+from superscaler.transform.match import ALL, TimeMatch, match_time
 from superscaler.transform.partition import Grid, Partition
 
 NO_BARRIER = 1 << 30
 
 
+ORDERED = -1  # in place of an input's position: the user asked for the order
+OVERWRITTEN = -2  # the reader, an update, overwrites a parameter that the producer reads
+
+
 @dataclass(frozen=True)
 class Edge:
-    """Operator `reader` reads, as its input `position`, what `producer` writes."""
+    """Operator `reader` reads, as its input `position`, what `producer` writes; or ORDERED, or
+    OVERWRITTEN."""
 
     producer: int
     reader: int
     position: int
     match: TimeMatch
+
+    @property
+    def kind(self) -> str:
+        """ "order" for what the user asked for, "data" for what must be."""
+        return "order" if self.position == ORDERED else "data"
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,30 @@ def data_edges(partition: Partition) -> list[Edge]:
             reader = input_layout(partition, op.id, i)
             edges.append(Edge(graph.producer[tensor][0], op.id, i, _cached_match(cache, source, reader)))
     return edges
+
+
+def update_edges(partition: Partition) -> list[Edge]:
+    """A parameter is updated in place, so its update comes after everything that reads it."""
+    graph = partition.graph
+    edges = []
+    for update in graph.updates:
+        rest = source_layout(partition, update.param)
+        assert rest is not None
+        for reader, i in graph.consumers[update.param]:
+            if reader != update.operator:
+                match = _overwriting_match(rest, input_layout(partition, reader, i))
+                edges.append(Edge(reader, update.operator, OVERWRITTEN, match))
+    return edges
+
+
+def _overwriting_match(rest: Layout, reader: Layout) -> TimeMatch:
+    """Which parts of a reader an update's part in time waits for: the one that reads its part, or
+    all."""
+    count = len(reader.grid.time_dims)
+    match = match_time(rest, reader)
+    if match.is_aligned and rest.grid.time_shape == reader.grid.time_shape:
+        return match
+    return TimeMatch((ALL,) * count)
 
 
 def _cached_match(cache: dict[object, TimeMatch], source: Layout, reader: Layout) -> TimeMatch:

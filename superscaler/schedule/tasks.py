@@ -48,10 +48,10 @@ def build_tasks(partition: Partition, segments: list[Segment], edges: list[Edge]
             devices = tuple(sorted(int(d) for d in s.grid.at(time).ravel()))
             tasks.append(Task(len(tasks), s.id, time, devices))
     before: list[dict[int, str]] = [{} for _ in tasks]
-    links = {(home[e.producer], home[e.reader], e.match.sources) for e in edges}
-    for a, b, sources in sorted(links):
+    links = {(e.kind, home[e.producer], home[e.reader], e.match.sources) for e in edges}
+    for kind, a, b, sources in sorted(links):
         if a != b:
-            _connect(segments[a], segments[b], sources, number, before)
+            _connect(segments[a], segments[b], sources, kind, number, before)
     _connect_orders(partition, segments, home, number, before)
     _connect_sequences(partition, segments, tasks, before)
     return TaskGraph(tuple(segments), tuple(tasks), tuple(before), home)
@@ -61,13 +61,14 @@ def _connect(
     a: Segment,
     b: Segment,
     sources: tuple[int, ...],
+    kind: str,
     number: dict[tuple[int, tuple[int, ...]], int],
     before: list[dict[int, str]],
 ) -> None:
     for time in product(*(range(n) for n in b.time_shape)):
         waits = before[number[b.id, time]]
         for source in source_times(sources, a.time_shape, time):
-            waits[number[a.id, source]] = "data"
+            waits.setdefault(number[a.id, source], kind)
 
 
 def source_times(

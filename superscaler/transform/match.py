@@ -53,14 +53,17 @@ def match_time(producer: Layout, reader: Layout) -> TimeMatch:
 
 
 def _split_pairs(producer: Layout, reader: Layout) -> dict[int, int]:
-    """Producer time dim -> reader time dim that cuts the same slot at the same places."""
+    """Producer time dim -> reader time dim that cuts the same slot at the same places.
+
+    Splits of a slot nest, so the outer ones must cut alike too, in time or in space.
+    """
     pairs: dict[int, int] = {}
     for slot in range(len(producer.sizes)):
         mine = [d for d, r in enumerate(producer.roles) if r == slot]
         theirs = [d for d, r in enumerate(reader.roles) if r == slot]
         for a, b in zip(mine, theirs):
-            in_time = a in producer.grid.time_dims and b in reader.grid.time_dims
-            if not in_time or producer.grid.shape[a] != reader.grid.shape[b]:
+            if producer.grid.shape[a] != reader.grid.shape[b]:
                 break
-            pairs[a] = b
+            if a in producer.grid.time_dims and b in reader.grid.time_dims:
+                pairs[a] = b
     return pairs

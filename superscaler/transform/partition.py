@@ -81,7 +81,7 @@ class Grid:
         index: list[int | slice] = [slice(None)] * len(self.shape)
         for d, i in zip(self.time_dims, time):
             index[d] = i
-        return self.devices[tuple(index)]
+        return np.asarray(self.devices[tuple(index)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,8 @@ class _Work:
         roles = list(self.roles(op, grid))
         for dim, slot in self.resting.get(op.inputs[0], {}).items():
             k = own.inputs[0][slot]
+            if own.rule.is_view:
+                continue  # gather first: the gathers of views could not share a message
             if k >= 0 and not own.iters[k].frozen and len(op.inputs) == 1:
                 roles[grid.names.index(dim)] = k
                 covered = [s for s, it in enumerate(own.outputs[0]) if it == k]

@@ -71,10 +71,13 @@ def primitives(rank, ctx):
         for piece in (x, x + 1):
             ctx.send(piece, "next")
         results += [ctx.recv("previous", (4, 6), dtype) for _ in range(2)]
-        large = x.repeat(1 << 16, 1)[:, :4]  # from 4 MiB on, Gloo gathers point to point
+        large = x.repeat(3 << 15, 1)[:, :4]  # on Gloo these go point to point
         shape = tuple(large.shape)
         gathered = ctx.all_gather(large, "all", shape, 0, (N * shape[0], 4))
         results.append(resolve(gathered)[:: shape[0] - 1])
+        part = (shape[0] // N, 4)
+        reduced = ctx.reduce_scatter(large, "all", shape, 0, part)
+        results.append(resolve(reduced)[:: part[0] - 1])
         results.append(ctx.exchange({(): x[:, :3]}, "exchange", (4, 3), dtype))
     return [resolve(result) for result in results]
 

@@ -24,7 +24,9 @@ IGNORED = -100
 def random_workload(rng: Random) -> ss.Workload:
     """A model of a random kind and size, with a batch, an optimizer and often gradient clipping."""
     torch.manual_seed(rng.randrange(1 << 30))
-    kind = rng.choice((residual, residual, transformer, transformer, images, twin, experts, recurrent))
+    kind = rng.choice(
+        (residual, residual, transformer, transformer, images, twin, experts, recurrent)
+    )
     step, model, batch = kind(rng)
     clip = rng.choice((None, None, 0.05, 0.5))
     return ss.Workload(step, model.double().train(), random_optimizer(rng), batch, clip)
@@ -79,7 +81,9 @@ class Residual(nn.Module):
     def __init__(self, rng: Random, width: int, out: int) -> None:
         super().__init__()
         dropout = rng.choice((0.0, 0.0, 0.3))
-        self.blocks = nn.ModuleList(Block(rng, width, dropout) for _ in range(rng.choice((1, 2, 2, 3))))
+        self.blocks = nn.ModuleList(
+            Block(rng, width, dropout) for _ in range(rng.choice((1, 2, 2, 3)))
+        )
         self.repeat = rng.random() < 0.4
         self.scale = nn.Parameter(torch.randn(width), requires_grad=rng.random() < 0.5)
         self.register_buffer("shift", torch.randn(width))
@@ -196,7 +200,12 @@ class Images(nn.Module):
     def __init__(self, rng: Random, channels: int, classes: int) -> None:
         super().__init__()
         middle = rng.choice((4, 6, 8))
-        kinds = (nn.BatchNorm2d, nn.BatchNorm2d, lambda n: nn.GroupNorm(2, n), lambda n: nn.Identity())
+        kinds = (
+            nn.BatchNorm2d,
+            nn.BatchNorm2d,
+            lambda n: nn.GroupNorm(2, n),
+            lambda n: nn.Identity(),
+        )
         self.conv1 = nn.Conv2d(channels, middle, 3, padding=1, bias=rng.random() < 0.5)
         self.norm1 = rng.choice(kinds)(middle)
         self.conv2 = nn.Conv2d(middle, middle, 3, stride=rng.choice((1, 2)), padding=1)

@@ -18,7 +18,8 @@ import superscaler as ss
 from fuzzing.models import random_workload
 from fuzzing.partitions import Script, random_script
 from fuzzing.plans import random_plan
-from superscaler.errors import SuperScalerError
+from superscaler.compiler import CompiledProgram
+from superscaler.errors import InvalidProgramError, SuperScalerError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.plan import Plan
@@ -40,6 +41,11 @@ class Subject:
     graph: Graph
     axes: Axes
     expected: Expected
+
+    def compiled(self, plan: Plan | Script) -> CompiledProgram:
+        """The program of a plan; raises SuperScalerError where the plan is refused."""
+        made = plan.apply(self.graph, self.axes) if isinstance(plan, Script) else plan
+        return ss.compile(self.graph, made, axes=self.axes)
 
 
 @dataclass(frozen=True)
@@ -104,14 +110,13 @@ def attempt(number: int, subject: Subject, plan: Plan | Script, on_processes: bo
 class _Trial:
     def __init__(self, subject: Subject, plan: Plan | Script, on_processes: bool) -> None:
         self.subject, self.plan, self.on_processes = subject, plan, on_processes
-        self.program: ss.compiler.CompiledProgram | None = None
+        self.program: CompiledProgram | None = None
         self.reports: list[Report] = []
 
     def run(self) -> None:
-        subject, plan = self.subject, self.plan
+        subject = self.subject
         with _TimeLimit(COMPILE_LIMIT_S):
-            made = plan.apply(subject.graph, subject.axes) if isinstance(plan, Script) else plan
-            self.program = ss.compile(subject.graph, made, axes=subject.axes)
+            self.program = subject.compiled(self.plan)
         for processes in (False, True) if self.on_processes else (False,):
             self.reports.append(
                 verify_program(
@@ -128,8 +133,10 @@ def _judge(trial: _Trial, error: BaseException | None) -> tuple[str, str, str]:
     """Verdict, class of error, and details."""
     if error is not None:
         text = "".join(traceback.format_exception(error))
-        why = f"{type(error).__name__}: {classed(str(error))}"
-        if isinstance(error, SuperScalerError) and trial.program is None:
+        root = error.__cause__ or error
+        why = f"{type(root).__name__}: {classed(str(root))}"
+        is_fault = isinstance(error, InvalidProgramError)
+        if isinstance(error, SuperScalerError) and trial.program is None and not is_fault:
             return REFUSED, why, str(error)
         return FAILED, f"{'run' if trial.program else 'compile'} {why}", text
     for report in trial.reports:
@@ -149,7 +156,7 @@ def classed(message: str) -> str:
     return line[:110]
 
 
-def _conversions(program: ss.compiler.CompiledProgram) -> Counter[str]:
+def _conversions(program: CompiledProgram) -> Counter[str]:
     """Conversions by kind: the general path, or the collectives of the regular one."""
     found: Counter[str] = Counter()
     for conversion in program.program.conversions:

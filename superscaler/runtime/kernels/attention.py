@@ -37,7 +37,9 @@ def attention(
     """The attention's output, and the logarithm of the sum of each query's exponentials."""
     call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, query_start)
     kernel = attention_fused.forward_kernel(q, k, v, call)
-    return kernel(q, k, v, call) if kernel else attention_math.forward(q, k, v, call)
+    if kernel:
+        return kernel(*attention_fused.with_dense_rows(q, k, v), call)
+    return attention_math.forward(q, k, v, call)
 
 
 def attention_backward(
@@ -59,6 +61,7 @@ def attention_backward(
     call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, query_start)
     kernel = attention_fused.backward_kernel(q, k, v, call)
     if kernel:
+        grad, q, k, v, out = attention_fused.with_dense_rows(grad, q, k, v, out)
         return kernel(grad, q, k, v, out, logsumexp, call)
     return attention_math.backward(grad, q, k, v, out, logsumexp, call)[:3]
 
