@@ -324,7 +324,9 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def run(script: Path, processes: int, plan: str, what: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    script: Path, processes: int, plan: str, what: str = ""
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, script.name, plan, what]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -82,9 +82,7 @@ def test_low_precision_has_its_own_tolerance() -> None:
     report = ss.verify(mlp(), DATA_PARALLEL, dtype=None, processes=False)
     assert report.ok, report.failures
     assert (report.dtype, report.tolerance) == ("float32", 1e-3)
-    assert not ss.verify(
-        mlp(), DATA_PARALLEL, dtype=None, processes=False, tolerance=1e-12
-    ).ok
+    assert not ss.verify(mlp(), DATA_PARALLEL, dtype=None, processes=False, tolerance=1e-12).ok
 
 
 def test_meta_models_start_from_their_own_initialisation() -> None:
@@ -165,9 +163,7 @@ def test_a_broken_mask() -> None:
     files = files_of(DATA_PARALLEL)
     table = re.search(r"INPUTS = \[.*?\n\]", files["rank_0.py"], re.DOTALL)
     assert table is not None
-    broken = re.sub(
-        r"INPUTS = \[.*?\n\]", lambda _: table[0], files["rank_1.py"], flags=re.DOTALL
-    )
+    broken = re.sub(r"INPUTS = \[.*?\n\]", lambda _: table[0], files["rank_1.py"], flags=re.DOTALL)
     assert broken != files["rank_1.py"]
     report = check(files | {"rank_1.py": broken})
     assert not report.ok
@@ -209,7 +205,9 @@ def test_ranks_that_wait_for_each_other() -> None:
 
 @pytest.mark.dist
 def test_a_process_that_fails() -> None:
-    files = edit(files_of(DATA_PARALLEL), "program_0.py", r"\n    return", "\n    raise_here()\n    return")
+    files = edit(
+        files_of(DATA_PARALLEL), "program_0.py", r"\n    return", "\n    raise_here()\n    return"
+    )
     workload = cast(mlp(clip=1.0), torch.float64)
     with pytest.raises(VerifyError, match=r"rank [01] failed: rank [01], task .*raise_here"):
         verify_program(workload, files, expected=expected(), timeout=60)

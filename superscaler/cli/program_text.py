@@ -140,6 +140,7 @@ def _task_texts(text: str) -> dict[str, TaskText]:
             if call:
                 calls.append((call, comment))
             operators += "aten." in stripped or " ss." in stripped
+            operators += stripped.startswith("ctx.optimizer_step(")
     return found
 
 

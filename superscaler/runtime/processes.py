@@ -44,8 +44,7 @@ class ProcessCommunicator(Communicator):
         self.world_size = dist.get_world_size()
         self._is_nccl = dist.get_backend() == "nccl"
         self._groups: dict[Ranks, Any] = {tuple(range(self.world_size)): dist.group.WORLD}
-        for group in groups:
-            self._add_group(tuple(group), timedelta(seconds=timeout))
+        self._add_groups([tuple(group) for group in groups], timedelta(seconds=timeout))
         self._sends: deque[tuple[Any, torch.Tensor]] = deque()
         self._num_sent: dict[int, int] = {}
         self._num_received: dict[int, int] = {}
@@ -60,14 +59,14 @@ class ProcessCommunicator(Communicator):
             return self._gather_directly(gathered, part, ranks)
         group = self._group(ranks)
         work = _ALL_GATHER(gathered.view(-1), part.view(-1), group, async_op=True)
-        return _after(work, gathered)
+        return _after(work, gathered).then(lambda rows: _in_order_of(ranks, rows))
 
     def reduce_scatter(self, parts: torch.Tensor, ranks: Ranks, op: str) -> Pending:
         if self._is_nccl:
             reduced = torch.empty_like(parts[0])
-            group = self._group(ranks)
+            group, parts = self._group(ranks), _ascending(ranks, parts)
             work = _REDUCE_SCATTER(reduced.view(-1), parts.view(-1), _OPS[op], group, async_op=True)
-            return _after(work, reduced)
+            return _after(work, reduced, parts)
         if parts[0].nbytes >= _LARGE_BYTES:
             return self._reduce_directly(parts, ranks, op)
         # Gloo's own takes twice as long (4 MiB, 2 ranks: 4.5 against 2.0 ms, torch 2.13).
@@ -75,9 +74,9 @@ class ProcessCommunicator(Communicator):
         return came.then(lambda rows: reduce_parts(list(rows), op))
 
     def all_to_all(self, parts: torch.Tensor, ranks: Ranks) -> Pending:
-        came = torch.empty_like(parts)
+        came, parts = torch.empty_like(parts), _ascending(ranks, parts)
         work = dist.all_to_all_single(came, parts, group=self._group(ranks), async_op=True)
-        return _after(work, came)
+        return _after(work, came, parts).then(lambda rows: _in_order_of(ranks, rows))
 
     def broadcast(self, buffer: torch.Tensor, ranks: Ranks, root: int) -> Pending:
         work = dist.broadcast(buffer, root, self._group(ranks), async_op=True)
@@ -104,14 +103,31 @@ class ProcessCommunicator(Communicator):
         dist.barrier()  # a peer that still sends to this rank would see a closed connection
         dist.destroy_process_group()
 
-    def _add_group(self, ranks: Ranks, timeout: timedelta) -> None:
-        if self.rank in ranks and len(ranks) > 1 and ranks not in self._groups:
-            self._groups[ranks] = dist.new_group(
-                list(ranks), timeout=timeout, use_local_synchronization=True
-            )
+    def _add_groups(self, groups: Iterable[Ranks], timeout: timedelta) -> None:
+        """Make this rank's groups.
+
+        A group's members find each other under a name that has the number of groups each of them
+        made before (`_hash_ranks_to_str` of torch 2.13). A member that has made fewer than the
+        others makes up for it with groups of its own.
+        """
+        num_made = [0] * self.world_size
+        world = tuple(range(self.world_size))
+        for ranks in dict.fromkeys(tuple(sorted(group)) for group in groups):
+            if len(ranks) == 1 or ranks == world:
+                continue
+            number = max(num_made[rank] for rank in ranks)
+            if self.rank in ranks:
+                for _ in range(number - num_made[self.rank]):
+                    self._new_group((self.rank,), timeout)
+                self._groups[ranks] = self._new_group(ranks, timeout)
+            for rank in ranks:
+                num_made[rank] = number + 1
+
+    def _new_group(self, ranks: Ranks, timeout: timedelta) -> Any:
+        return dist.new_group(list(ranks), timeout=timeout, use_local_synchronization=True)
 
     def _group(self, ranks: Ranks) -> Any:
-        group = self._groups.get(tuple(ranks))
+        group = self._groups.get(tuple(sorted(ranks)))
         if group is None:
             raise CommunicationError(
                 f"rank {self.rank}: no process group of ranks {list(ranks)} was made; the "
@@ -166,11 +182,26 @@ class ProcessCommunicator(Communicator):
             self._sends.popleft()
 
 
-def _after(work: Any, result: torch.Tensor) -> Pending:
-    """The result, once the work is done; the work keeps the buffers it reads."""
+def _ascending(ranks: Ranks, parts: torch.Tensor) -> torch.Tensor:
+    """Parts in the order of `ranks` in that of a process group, which sorts its ranks."""
+    order = sorted(range(len(ranks)), key=lambda i: ranks[i])
+    return parts if order == list(range(len(ranks))) else parts[order]
+
+
+def _in_order_of(ranks: Ranks, rows: torch.Tensor) -> torch.Tensor:
+    """The reverse: what came in the order of the process group, in the order of `ranks`."""
+    place = {rank: i for i, rank in enumerate(sorted(ranks))}
+    order = [place[rank] for rank in ranks]
+    return rows if order == list(range(len(ranks))) else rows[order]
+
+
+def _after(work: Any, result: torch.Tensor, read: torch.Tensor | None = None) -> Pending:
+    """The result, once the work is done; until then the buffers that it reads are kept."""
 
     def finish() -> torch.Tensor:
+        nonlocal read
         work.wait()
+        read = None
         return result
 
     return Pending(finish)

@@ -1,0 +1,57 @@
+"""Emitted programs: the text itself, and that it is the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from subjects import gpt, mlp
+
+from superscaler.compiler import CompiledProgram
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def listing(program: CompiledProgram) -> str:
+    """The program files and rank 0's constants."""
+    names = sorted(n for n in program.files if n.startswith("program_"))
+    return "\n".join(f"### {n}\n{program.files[n]}" for n in [*names, "rank_0.py"])
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("emitted_tensor_parallel", "megatron(tp=2)"),
+        ("emitted_pipeline", "pipeline(pp=2, microbatches=2)"),
+    ],
+)
+def test_golden(name: str, plan: str, update_golden: bool) -> None:
+    """`pytest --update-golden` writes the files anew."""
+    text = listing(mlp(layers=1).compile(plan))
+    path = GOLDEN / f"{name}.txt"
+    if update_golden:
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("plan", ["hybrid(dp=2, tp=2, pp=2, microbatches=2, zero=2)", "zero(dp=2, stage=3)"])
+def test_compiling_twice_gives_the_same_bytes(plan: str) -> None:
+    assert gpt().compile(plan).files == gpt().compile(plan).files
+
+
+def test_ranks_with_equal_code_share_it() -> None:
+    program = gpt().compile("hybrid(dp=2, tp=2, pp=2, microbatches=2)")
+    assert (program.world_size, program.num_programs) == (8, 2)
+
+
+def test_save_replaces_an_earlier_program(tmp_path: Path) -> None:
+    mlp().compile("data_parallel(dp=4)").save(tmp_path)
+    program = mlp().compile("data_parallel(dp=2)")
+    program.save(tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == program.files
+
+
+def test_emitted_lines_name_module_and_source() -> None:
+    text = mlp().compile("data_parallel(dp=2)").files["program_0.py"]
+    assert "# layers.0.fc1  mlp.py:" in text
+    assert "partial sum over dp -> " in text

@@ -1,0 +1,138 @@
+"""Plans as YAML: the round trip, and errors that name the file, the line and the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from subjects import mlp
+
+import superscaler as ss
+from superscaler import policies
+from superscaler.errors import PlanError
+from superscaler.plan import Plan, PlanAssign, PlanOptimizer, PlanSplit, PlanStage
+
+PLANS = [
+    policies.data_parallel(dp=2),
+    policies.zero(dp=4, stage=3),
+    policies.megatron(tp=2, sequence_parallel=True),
+    policies.hybrid(dp=2, tp=2, pp=2, zero=2, microbatches=4, recompute="layers.0 layers.1"),
+    Plan(
+        stages=(PlanStage((0, 3), {"tp": 2}, ("layers.0",)), PlanStage((1, 2), {"dp": 2}, ("layers.1",))),
+        splits=(PlanSplit("batch", "dp", ("layers.*",), True),),
+        optimizer=PlanOptimizer("dp", "use", "microbatch"),
+        assign=(PlanAssign(("head",), (("batch", 2), ("replicate", 2)), ((0, 1), (2, 3)), "forward", True),),
+        name="mixed",
+    ),
+]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_yaml_round_trip(plan: Plan, tmp_path: Path) -> None:
+    plan.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml") == plan
+
+
+def test_a_saved_policy_compiles_to_the_same_bytes(tmp_path: Path) -> None:
+    plan = policies.hybrid(tp=2, pp=2, microbatches=2, zero=0)
+    plan.save(tmp_path / "plan.yaml")
+    path = str(tmp_path / "plan.yaml")
+    text = "hybrid(tp=2, pp=2, microbatches=2)"
+    first, second, third = (mlp().compile(p).files for p in (plan, path, text))
+    assert first == second == third
+
+
+STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("microbatches: 2\n", "p.yaml, line 1: stages: this field is missing"),
+        ("stages: []\n", "p.yaml, line 1: stages: expected at least one stage, found none"),
+        ("stages: 3\n", "p.yaml, line 1: stages: expected a list, found 3"),
+        ("stages: [3]\n", "p.yaml, line 1: stages.0: expected a mapping, found 3"),
+        ("- 1\n", "p.yaml, line 1: expected a mapping, found [1]"),
+        (STAGE + "ordr: gpipe\n", "p.yaml, line 4: ordr: unknown field; known: stages, "),
+        (STAGE + "order: zigzag\n", "p.yaml, line 4: order: expected one of gpipe, 1f1b, none, found 'zigzag'"),
+        (STAGE + "microbatches: 0\n", "p.yaml, line 4: microbatches: expected a whole number above 0, found 0"),
+        (STAGE + "splits:\n- {axis: batch}\n", "p.yaml, line 5: splits.0.dim: this field is missing"),
+        (STAGE + "splits:\n- {axis: 1, dim: dp}\n", "p.yaml, line 5: splits.0.axis: expected a name, found 1"),
+        (STAGE + "recompute: layers\n", "p.yaml, line 4: recompute: expected a list of patterns"),
+        (STAGE + "optimizer: {gather: never}\n", "optimizer.gather: expected one of step, use, found 'never'"),
+        (STAGE + "assign:\n- operators: [a]\n  splits: [batch]\n", "line 6: assign.0.splits.0: expected [axis, parts]"),
+        (STAGE + "assign:\n- operators: [a]\n  phase: sideways\n", "line 6: assign.0.phase: expected forward, "),
+        ("stages:\n- devices: [0, 0]\n", "line 2: stages.0.devices: expected different devices"),
+        ("stages:\n- devices: two\n", "line 2: stages.0.devices: expected a list of device numbers, found 'two'"),
+        (
+            "stages:\n- devices: [0, 1, 2]\n  mesh: {dp: 2}\n",
+            "line 3: stages.0.mesh: the mesh has 2 places, the stage has 3 devices",
+        ),
+        ("stages: [\n", "p.yaml, line 2: not valid YAML"),
+    ],
+)
+def test_malformed(text: str, message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        Plan.from_yaml(text, "p.yaml")
+    assert message in str(caught.value)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(PlanError, match="plan 'none.yaml': no such file; give a YAML file or a policy"):
+        Plan.load("none.yaml")
+
+
+def test_number_of_devices() -> None:
+    assert [p.num_devices for p in PLANS] == [2, 4, 2, 8, 4]
+
+
+# plans that do not fit the graph or the cluster
+
+
+def refuse(text: str, cluster: ss.Cluster | None = None) -> str:
+    with pytest.raises(ss.SuperScalerError) as caught:
+        ss.compile(mlp().graph, Plan.from_yaml(text), cluster, axes=mlp().axes)
+    return str(caught.value)
+
+
+def test_no_such_axis() -> None:
+    message = refuse(STAGE + "splits: [{axis: batsh, dim: dp}]\n")
+    assert "no axis 'batsh' in this graph; expected an axis name or parameter:dim, for example batch" in message
+
+
+def test_no_such_parameter() -> None:
+    assert "no axis 'fc9.weight:0' in this graph" in refuse(STAGE + "splits: [{axis: 'fc9.weight:0', dim: dp}]\n")
+
+
+def test_indivisible_split() -> None:
+    text = "stages: [{devices: [0, 1, 2], mesh: {dp: 3}}]\nsplits: [{axis: batch, dim: dp}]\n"
+    assert refuse(text).startswith(
+        "split batch on dp by 3: axis batch has 8 elements, not divisible by 3; use 2, 4, 8"
+    )
+
+
+def test_indivisible_together() -> None:
+    text = STAGE + "microbatches: 8\nsplits: [{axis: batch, dim: dp}]\n"
+    message = refuse(text)
+    assert "split batch on" in message
+    assert "by 16: axis batch has 8 elements, not divisible by 16" in message
+
+
+def test_no_such_mesh_dim() -> None:
+    message = refuse(STAGE + "splits: [{axis: batch, dim: tp}]\n")
+    assert message == "split batch on 'tp': no stage has such a mesh dim; found dp, mb"
+
+
+def test_no_such_module() -> None:
+    text = "stages:\n- {devices: [0], modules: [layers.0]}\n- {devices: [1], modules: [blocks.*]}\n"
+    assert refuse(text).startswith("stage 1: no operator matches blocks.*; the model has ")
+
+
+def test_no_such_operator() -> None:
+    message = refuse(STAGE + "assign: [{operators: [layers.7], devices: 1}]\n")
+    assert "no operator matches 'layers.7'; expected module paths or operator names" in message
+
+
+def test_device_out_of_range() -> None:
+    message = refuse("stages: [{devices: [5]}]\n", ss.Cluster(4))
+    assert "device 5 is out of range; the cluster has devices 0 to 3; use fewer devices" in message
