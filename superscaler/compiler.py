@@ -125,12 +125,14 @@ def _check_same_graph(graph: Graph, other: Graph) -> None:
     """Raises PlanError unless a partition's graph has the graph's parameters and batch."""
     kinds = (TensorKind.PARAM, TensorKind.BUFFER, TensorKind.INPUT)
     mine, theirs = (
-        {t.name: (t.shape, t.dtype) for kind in kinds for t in g.of_kind(kind)} for g in (graph, other)
+        {t.name: (t.shape, t.dtype) for kind in kinds for t in g.of_kind(kind)}
+        for g in (graph, other)
     )
     for name in dict.fromkeys([*mine, *theirs]):
         if mine.get(name) != theirs.get(name):
             raise PlanError(
-                f"the partition is of another graph: {name} is {theirs.get(name, 'missing')} in it, "
+                "the partition is of another graph: "
+                f"{name} is {theirs.get(name, 'missing')} in it, "
                 f"{mine.get(name, 'missing')} here; give a function from a graph to a partition"
             )
 
@@ -155,7 +157,9 @@ def _assigned(partition: Partition, entry: Any) -> Partition:
     ops = select(partition.graph, *entry.operators, phase=entry.phase)
     fresh = start(partition.graph, partition.axes)
     for axis, parts in entry.splits:
-        algorithm = Replicate(parts) if axis == "replicate" else Split(axis, parts, uneven=entry.uneven)
+        algorithm = (
+            Replicate(parts) if axis == "replicate" else Split(axis, parts, uneven=entry.uneven)
+        )
         fresh = op_trans(fresh, ops, algorithm)
     fresh = op_assign(fresh, ops, np.asarray(entry.devices))
     placed = list(partition.placed)

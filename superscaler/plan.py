@@ -96,7 +96,10 @@ class Plan:
         """A plan from a YAML file. Raises PlanError naming the file, the line and the field."""
         path = Path(source)
         if not path.exists():
-            raise PlanError(f"plan {str(source)!r}: no such file; give a YAML file or a policy like 'zero(dp=2, stage=3)'")
+            raise PlanError(
+                f"plan {str(source)!r}: no such file; "
+                "give a YAML file or a policy like 'zero(dp=2, stage=3)'"
+            )
         return Plan.from_yaml(path.read_text(), str(path))
 
     @staticmethod
@@ -147,11 +150,15 @@ class _Reader:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            raise PlanError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+            raise PlanError(
+                f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}"
+            ) from error
 
     def fail(self, path: tuple[Any, ...], message: str) -> PlanError:
         name = ".".join(str(p) for p in path)
-        return PlanError(f"{self.origin}, line {self.line(path)}: {name + ': ' if name else ''}{message}")
+        return PlanError(
+            f"{self.origin}, line {self.line(path)}: {name + ': ' if name else ''}{message}"
+        )
 
     def line(self, path: tuple[Any, ...]) -> int:
         """The line of the field at `path` (of its parent when it is missing)."""
@@ -160,7 +167,11 @@ class _Reader:
         for key in path:
             if isinstance(node, yaml.MappingNode):
                 found = next((v for k, v in node.value if k.value == str(key)), None)
-            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            elif (
+                isinstance(node, yaml.SequenceNode)
+                and isinstance(key, int)
+                and key < len(node.value)
+            ):
                 found = node.value[key]
             else:
                 found = None
@@ -183,7 +194,9 @@ class _Reader:
             microbatches=self.positive(("microbatches",), data.get("microbatches", 1)),
             splits=tuple(
                 self.split(i, s)
-                for i, s in enumerate(self.items(("splits",), data.get("splits", []), PlanSplit, ("axis", "dim")))
+                for i, s in enumerate(
+                    self.items(("splits",), data.get("splits", []), PlanSplit, ("axis", "dim"))
+                )
             ),
             order=order,
             recompute=self.texts(("recompute",), data.get("recompute", [])),
@@ -192,7 +205,9 @@ class _Reader:
             name=str(data.get("name", "")),
         )
 
-    def mapping(self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]) -> dict[str, Any]:
+    def mapping(
+        self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]
+    ) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.fail(path, f"expected a mapping, found {value!r}")
         known = [f.name for f in fields(kind)]
@@ -204,7 +219,9 @@ class _Reader:
                 raise self.fail((*path, key), "this field is missing")
         return value
 
-    def items(self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]) -> list[dict[str, Any]]:
+    def items(
+        self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
         if not isinstance(value, list):
             raise self.fail(path, f"expected a list, found {value!r}")
         return [self.mapping((*path, i), v, kind, required) for i, v in enumerate(value)]
@@ -223,17 +240,26 @@ class _Reader:
         path = ("stages", i)
         devices, mesh = value["devices"], value.get("mesh", {})
         if not isinstance(devices, list) or not all(isinstance(d, int) and d >= 0 for d in devices):
-            raise self.fail((*path, "devices"), f"expected a list of device numbers, found {devices!r}")
+            raise self.fail(
+                (*path, "devices"), f"expected a list of device numbers, found {devices!r}"
+            )
         if len(set(devices)) < len(devices) or not devices:
-            raise self.fail((*path, "devices"), f"expected different devices, at least one, found {devices!r}")
+            raise self.fail(
+                (*path, "devices"), f"expected different devices, at least one, found {devices!r}"
+            )
         if not isinstance(mesh, dict):
             raise self.fail((*path, "mesh"), f"expected dims and sizes, found {mesh!r}")
         total = 1
         for name, size in mesh.items():
             total *= self.positive((*path, "mesh", name), size)
         if total != len(devices):
-            raise self.fail((*path, "mesh"), f"the mesh has {total} places, the stage has {len(devices)} devices")
-        return PlanStage(tuple(devices), dict(mesh), self.texts((*path, "modules"), value.get("modules", [])))
+            raise self.fail(
+                (*path, "mesh"),
+                f"the mesh has {total} places, the stage has {len(devices)} devices",
+            )
+        return PlanStage(
+            tuple(devices), dict(mesh), self.texts((*path, "modules"), value.get("modules", []))
+        )
 
     def split(self, i: int, value: dict[str, Any]) -> PlanSplit:
         path = ("splits", i)
@@ -247,7 +273,9 @@ class _Reader:
         data = self.mapping(("optimizer",), value, PlanOptimizer, ())
         for key, allowed in (("gather", ("step", "use")), ("reduce", ("step", "microbatch"))):
             if data.get(key, "step") not in allowed:
-                raise self.fail(("optimizer", key), f"expected one of {', '.join(allowed)}, found {data[key]!r}")
+                raise self.fail(
+                    ("optimizer", key), f"expected one of {', '.join(allowed)}, found {data[key]!r}"
+                )
         return PlanOptimizer(**{k: str(v) for k, v in data.items()})
 
     def assignment(self, i: int, value: dict[str, Any]) -> PlanAssign:
@@ -260,9 +288,13 @@ class _Reader:
         operators = self.texts((*path, "operators"), value["operators"])
         phase = value.get("phase", "")
         if phase not in ("", "forward", "backward", "update"):
-            raise self.fail((*path, "phase"), f"expected forward, backward or update, found {phase!r}")
+            raise self.fail(
+                (*path, "phase"), f"expected forward, backward or update, found {phase!r}"
+            )
         devices = _tuples(value.get("devices", 0))
-        return PlanAssign(operators, tuple(splits), devices, phase, bool(value.get("uneven", False)))
+        return PlanAssign(
+            operators, tuple(splits), devices, phase, bool(value.get("uneven", False))
+        )
 
 
 def _tuples(value: Any) -> Any:

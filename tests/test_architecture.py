@@ -28,7 +28,9 @@ def imports(path: Path) -> set[str]:
     """The modules that a file imports, wherever in it; not those for annotations only."""
     found = set()
     tree = ast.parse(path.read_text())
-    typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    typing = [
+        n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
+    ]
     skipped = {inner for n in typing for inner in ast.walk(n)}
     for node in ast.walk(tree):
         if node in skipped:

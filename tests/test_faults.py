@@ -67,7 +67,9 @@ def test_collectives_in_another_order_on_one_rank() -> None:
     found = re.findall(r'^    (\w+) = ctx\.all_reduce\((\w+), "(\w+)"', text, re.MULTILINE)
     (first, source, group), (second, other, _) = found[:2]
     pattern = rf"{first} = ctx\.all_reduce\({source}, [^)]*\)"
-    swapped = edit(files, "program_own.py", pattern, f'{second} = ctx.all_reduce({source}, "{group}")')
+    swapped = edit(
+        files, "program_own.py", pattern, f'{second} = ctx.all_reduce({source}, "{group}")'
+    )
     found_problems = problems(swapped)
     assert "collective 0 of ranks [0, 1]" in found_problems
     assert f"rank 1 calls all_reduce of {second}" in found_problems
@@ -88,13 +90,13 @@ def test_messages_in_another_order_on_one_rank() -> None:
 
 def test_a_dropped_send() -> None:
     files = mlp().compile(PIPELINE).files
-    dropped = edit(files, "program_0.py", r'    ctx\.send\([^\n]*\n', "")
+    dropped = edit(files, "program_0.py", r"    ctx\.send\([^\n]*\n", "")
     assert "which never sends it" in problems(dropped)
 
 
 def test_a_dropped_receive() -> None:
     files = mlp().compile(PIPELINE).files
-    dropped = edit(files, "program_0.py", r'(\w+) = ctx\.recv\([^\n]*\n', r"\1 = None\n")
+    dropped = edit(files, "program_0.py", r"(\w+) = ctx\.recv\([^\n]*\n", r"\1 = None\n")
     assert "which never receives it" in problems(dropped)
 
 
@@ -125,7 +127,9 @@ def test_a_missing_conversion() -> None:
 
 def test_a_missing_update() -> None:
     files = mlp().compile(DATA).files
-    wrong = edit(files, "program_0.py", r'ctx\.optimizer_step\(\{("\w+"): \w+, ', "ctx.optimizer_step({")
+    wrong = edit(
+        files, "program_0.py", r'ctx\.optimizer_step\(\{("\w+"): \w+, ', "ctx.optimizer_step({"
+    )
     assert "is updated 0 times in a step" in problems(wrong)
 
 
@@ -144,7 +148,9 @@ def test_an_exchange_of_another_box() -> None:
     uneven = uneven_program()
     assert problems(uneven) == ""
     assert "exchange" in uneven["program_0.py"]
-    wrong = edit(uneven, "rank_1.py", r"'recv': \[\((\d+), \(\((\d+), \d+\)", r"'recv': [(\1, ((\2, 99)")
+    wrong = edit(
+        uneven, "rank_1.py", r"'recv': \[\((\d+), \(\((\d+), \d+\)", r"'recv': [(\1, ((\2, 99)"
+    )
     assert "the receiver expects" in problems(wrong)
 
 
@@ -197,7 +203,9 @@ def test_compile_raises_what_validate_finds(monkeypatch: pytest.MonkeyPatch) -> 
         return edit(write(*arguments), "program_0.py", r"    ctx\.send\([^\n]*\n", "")  # type: ignore[arg-type]
 
     monkeypatch.setattr(compiler, "write_files", broken)
-    with pytest.raises(InvalidProgramError, match="the emitted program is not valid:\n.*never sends it"):
+    with pytest.raises(
+        InvalidProgramError, match=r"the emitted program is not valid:\n.*never sends it"
+    ):
         mlp().compile(PIPELINE)
 
 
@@ -218,7 +226,9 @@ def test_a_wrong_part_of_the_batch() -> None:
 
 def test_a_wrong_start() -> None:
     """The vocabulary's second half starts one token early."""
-    plan = "splits: [{axis: 'tokens.weight:0', dim: tp}]\nstages: [{devices: [0, 1], mesh: {tp: 2}}]"
+    plan = (
+        "splits: [{axis: 'tokens.weight:0', dim: tp}]\nstages: [{devices: [0, 1], mesh: {tp: 2}}]"
+    )
     subject = gpt()
     files = subject.compile(Plan.from_yaml(plan)).files
     start = re.search(r"'start(\d+)': (\d+)", files["rank_1.py"])

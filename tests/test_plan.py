@@ -18,10 +18,17 @@ PLANS = [
     policies.megatron(tp=2, sequence_parallel=True),
     policies.hybrid(dp=2, tp=2, pp=2, zero=2, microbatches=4, recompute="layers.0 layers.1"),
     Plan(
-        stages=(PlanStage((0, 3), {"tp": 2}, ("layers.0",)), PlanStage((1, 2), {"dp": 2}, ("layers.1",))),
+        stages=(
+            PlanStage((0, 3), {"tp": 2}, ("layers.0",)),
+            PlanStage((1, 2), {"dp": 2}, ("layers.1",)),
+        ),
         splits=(PlanSplit("batch", "dp", ("layers.*",), True),),
         optimizer=PlanOptimizer("dp", "use", "microbatch"),
-        assign=(PlanAssign(("head",), (("batch", 2), ("replicate", 2)), ((0, 1), (2, 3)), "forward", True),),
+        assign=(
+            PlanAssign(
+                ("head",), (("batch", 2), ("replicate", 2)), ((0, 1), (2, 3)), "forward", True
+            ),
+        ),
         name="mixed",
     ),
 ]
@@ -54,16 +61,40 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
         ("stages: [3]\n", "p.yaml, line 1: stages.0: expected a mapping, found 3"),
         ("- 1\n", "p.yaml, line 1: expected a mapping, found [1]"),
         (STAGE + "ordr: gpipe\n", "p.yaml, line 4: ordr: unknown field; known: stages, "),
-        (STAGE + "order: zigzag\n", "p.yaml, line 4: order: expected one of gpipe, 1f1b, none, found 'zigzag'"),
-        (STAGE + "microbatches: 0\n", "p.yaml, line 4: microbatches: expected a whole number above 0, found 0"),
-        (STAGE + "splits:\n- {axis: batch}\n", "p.yaml, line 5: splits.0.dim: this field is missing"),
-        (STAGE + "splits:\n- {axis: 1, dim: dp}\n", "p.yaml, line 5: splits.0.axis: expected a name, found 1"),
+        (
+            STAGE + "order: zigzag\n",
+            "p.yaml, line 4: order: expected one of gpipe, 1f1b, none, found 'zigzag'",
+        ),
+        (
+            STAGE + "microbatches: 0\n",
+            "p.yaml, line 4: microbatches: expected a whole number above 0, found 0",
+        ),
+        (
+            STAGE + "splits:\n- {axis: batch}\n",
+            "p.yaml, line 5: splits.0.dim: this field is missing",
+        ),
+        (
+            STAGE + "splits:\n- {axis: 1, dim: dp}\n",
+            "p.yaml, line 5: splits.0.axis: expected a name, found 1",
+        ),
         (STAGE + "recompute: layers\n", "p.yaml, line 4: recompute: expected a list of patterns"),
-        (STAGE + "optimizer: {gather: never}\n", "optimizer.gather: expected one of step, use, found 'never'"),
-        (STAGE + "assign:\n- operators: [a]\n  splits: [batch]\n", "line 6: assign.0.splits.0: expected [axis, parts]"),
-        (STAGE + "assign:\n- operators: [a]\n  phase: sideways\n", "line 6: assign.0.phase: expected forward, "),
+        (
+            STAGE + "optimizer: {gather: never}\n",
+            "optimizer.gather: expected one of step, use, found 'never'",
+        ),
+        (
+            STAGE + "assign:\n- operators: [a]\n  splits: [batch]\n",
+            "line 6: assign.0.splits.0: expected [axis, parts]",
+        ),
+        (
+            STAGE + "assign:\n- operators: [a]\n  phase: sideways\n",
+            "line 6: assign.0.phase: expected forward, ",
+        ),
         ("stages:\n- devices: [0, 0]\n", "line 2: stages.0.devices: expected different devices"),
-        ("stages:\n- devices: two\n", "line 2: stages.0.devices: expected a list of device numbers, found 'two'"),
+        (
+            "stages:\n- devices: two\n",
+            "line 2: stages.0.devices: expected a list of device numbers, found 'two'",
+        ),
         (
             "stages:\n- devices: [0, 1, 2]\n  mesh: {dp: 2}\n",
             "line 3: stages.0.mesh: the mesh has 2 places, the stage has 3 devices",
@@ -78,7 +109,9 @@ def test_malformed(text: str, message: str) -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(PlanError, match="plan 'none.yaml': no such file; give a YAML file or a policy"):
+    with pytest.raises(
+        PlanError, match=r"plan 'none\.yaml': no such file; give a YAML file or a policy"
+    ):
         Plan.load("none.yaml")
 
 
@@ -97,11 +130,16 @@ def refuse(text: str, cluster: ss.Cluster | None = None) -> str:
 
 def test_no_such_axis() -> None:
     message = refuse(STAGE + "splits: [{axis: batsh, dim: dp}]\n")
-    assert "no axis 'batsh' in this graph; expected an axis name or parameter:dim, for example batch" in message
+    assert (
+        "no axis 'batsh' in this graph; expected an axis name or parameter:dim, for example batch"
+        in message
+    )
 
 
 def test_no_such_parameter() -> None:
-    assert "no axis 'fc9.weight:0' in this graph" in refuse(STAGE + "splits: [{axis: 'fc9.weight:0', dim: dp}]\n")
+    assert "no axis 'fc9.weight:0' in this graph" in refuse(
+        STAGE + "splits: [{axis: 'fc9.weight:0', dim: dp}]\n"
+    )
 
 
 def test_indivisible_split() -> None:

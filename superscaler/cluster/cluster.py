@@ -49,7 +49,9 @@ class Cluster:
         if not path.exists():
             path = shipped
         if not path.exists():
-            raise PlanError(f"cluster {str(source)!r}: no such file, and no shipped cluster of that name")
+            raise PlanError(
+                f"cluster {str(source)!r}: no such file, and no shipped cluster of that name"
+            )
         try:
             data = yaml.safe_load(path.read_text())
         except yaml.YAMLError as error:
@@ -63,7 +65,9 @@ class Cluster:
         known = set(Cluster.__dataclass_fields__)
         unknown = sorted(set(data) - known)
         if unknown:
-            raise PlanError(f"cluster {origin}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+            raise PlanError(
+                f"cluster {origin}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}"
+            )
         links = {k: Link(**data[k]) for k in ("inside", "across") if k in data}
         return Cluster(**{**data, **links})
 

@@ -29,7 +29,9 @@ class Listing:
         """The name of `function`: an equal one's, or a new one that starts with `base`."""
         text = base + "|" + function.text("_") + function.task_text("_")
         if text not in self.texts:
-            variants = sum(1 for name in self.functions if name == base or name.startswith(base + "_v"))
+            variants = sum(
+                1 for name in self.functions if name == base or name.startswith(base + "_v")
+            )
             name = base if not variants else f"{base}_v{variants}"
             self.texts[text] = name
             self.functions[name] = function
@@ -98,7 +100,9 @@ def _conversion_instances(program: Program) -> dict[int, list[tuple[Conversion, 
         for key in conversion.route.all_keys():
             if conversion.tensor in producer:
                 segment = home[producer[conversion.tensor][0]]
-                numbers = [program.tasks.number[segment, t] for t in conversion.route.source_times(key)]
+                numbers = [
+                    program.tasks.number[segment, t] for t in conversion.route.source_times(key)
+                ]
                 at = 2 * max(position[n] for n in numbers)
             else:
                 last = len(position) - 1

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-
 from superscaler.emit.buckets import coalesced_text, is_move
 from superscaler.emit.constants import Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
-from superscaler.emit.literals import Constant
 from superscaler.emit.segment import Emission, conversion_comment
 from superscaler.emit.steps import emit_steps, grouped, peer_constant
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import Conversion
 from superscaler.transform.match import ALL, FIRST
+
+Position = int | tuple[int]  # of a time index: a position in the task's, or (n,): the constant n
 
 
 def participants(route: Route, key: Time) -> list[int]:
@@ -115,18 +115,21 @@ def _regular(emission: Emission, conversion: Conversion, rank: int, key: Time, f
 def _source(emission: Emission, conversion: Conversion, function: Function) -> str:
     """The variable with this rank's own part, parts in time joined."""
     route = conversion.route
-    items = [
-        "all" if s == ALL else (0,) if s == FIRST else route.keys.index(s) for s in route.match.sources
+    items: list[Position | None] = [
+        None if s == ALL else (0,) if s == FIRST else route.keys.index(s)
+        for s in route.match.sources
     ]
+    kept = tuple(i for i in items if i is not None)
     if route.collapse in ("sum", "max"):
-        kept = tuple(i for i in items if i != "all")
         return function.read(conversion.source_name, spec(conversion.source_name, kept))
     if not route.collapse:
-        return function.read(conversion.source_name, spec(conversion.source_name, tuple(items)))
-    where = items.index("all")
+        return function.read(conversion.source_name, spec(conversion.source_name, kept))
+    where = items.index(None)
     count = route.source.grid.time_shape[where]
     parts = [
-        function.read(f"part{n}", spec(conversion.source_name, tuple((n,) if i == "all" else i for i in items)))
+        function.read(
+            f"part{n}", spec(conversion.source_name, tuple((n,) if i is None else i for i in items))
+        )
         for n in range(count)
     ]
     slots = _part_sizes(route, count)

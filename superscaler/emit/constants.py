@@ -22,7 +22,11 @@ class Constants:
     def get(self, prefix: str, key: Any, value: Value) -> Constant:
         """The constant for `key`, made on first use; `prefix` starts its name."""
         if key not in self.by_key:
-            number = sum(1 for name in self.values if name.startswith(prefix) and name[len(prefix) :].isdigit())
+            number = sum(
+                1
+                for name in self.values
+                if name.startswith(prefix) and name[len(prefix) :].isdigit()
+            )
             name = f"{prefix}{number}"
             self.by_key[key] = name
             self.values[name] = value

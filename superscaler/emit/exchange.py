@@ -27,6 +27,7 @@ def exchange_constant(program: Program, constants: Constants, conversion: Conver
 
 def _untimed(exchange: Exchange) -> Exchange:
     """Inside a task there is one source part, the task's own."""
-    local = [((), a, b, add) for _, a, b, add in exchange.local]
-    send = [((), a, rank) for _, a, rank in exchange.send]
+    now: Time = ()
+    local = [(now, a, b, add) for _, a, b, add in exchange.local]
+    send = [(now, a, rank) for _, a, rank in exchange.send]
     return Exchange(local, send, exchange.recv, {(): s for s in exchange.slots.values()}, exchange.out)

@@ -24,18 +24,23 @@ _CONSTANT = re.compile(r'"((?:group|place|start|index|box|exchange|to|from)\d+)"
 def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> dict[str, str]:
     """File name -> text of the whole program; `header` goes into the manifest."""
     classes: dict[tuple[Entry, ...], list[int]] = {}
-    for rank, schedule in sorted(listing.schedules.items()):
-        classes.setdefault(tuple(schedule), []).append(rank)
-    used = {name: sorted(set(_CONSTANT.findall(f.text(name)))) for name, f in listing.functions.items()}
+    for rank, entries in sorted(listing.schedules.items()):
+        classes.setdefault(tuple(entries), []).append(rank)
+    used = {
+        name: sorted(set(_CONSTANT.findall(f.text(name)))) for name, f in listing.functions.items()
+    }
     files: dict[str, str] = {}
     groups: set[tuple[int, ...]] = set()
     owned = OwnedTables(program, listing.emission.parts)
     for number, (schedule, ranks) in enumerate(classes.items()):
-        files[f"program_{number}.py"] = _program_text(listing, schedule, ranks, number, len(classes))
+        text = _program_text(listing, schedule, ranks, number, len(classes))
+        files[f"program_{number}.py"] = text
         times = _constant_times(schedule, used)
         for rank in ranks:
-            constants = {name: listing.emission.constants.of_rank(name, rank, ts) for name, ts in times.items()}
-            files[f"rank_{rank}.py"] = _rank_text(program, rank, number, constants, owned.tables(rank))
+            of_rank = listing.emission.constants.of_rank
+            constants = {name: of_rank(name, rank, ts) for name, ts in times.items()}
+            tables = owned.tables(rank)
+            files[f"rank_{rank}.py"] = _rank_text(program, rank, number, constants, tables)
             groups.update(_groups(constants))
     header = {"groups": sorted(groups), "state_layout": owned.state_layout, **header}
     files["manifest.json"] = _json(_manifest(program, header))

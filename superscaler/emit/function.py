@@ -35,7 +35,13 @@ class Function:
         self.reads.append((variable, spec))
         return variable
 
-    def add(self, text: str, assigns: tuple[str, ...] = (), uses: tuple[str, ...] = (), comment: str = "") -> None:
+    def add(
+        self,
+        text: str,
+        assigns: tuple[str, ...] = (),
+        uses: tuple[str, ...] = (),
+        comment: str = "",
+    ) -> None:
         self.lines.append(Line(text, assigns, uses, comment))
 
     def body(self) -> str:
@@ -49,7 +55,11 @@ class Function:
                 out.append(f"    # {line.comment}")
                 comment = line.comment
             out.append(f"    {line.text}")
-            gone = [v for v in sorted({*line.assigns, *line.uses}) if last[v] == i and v not in kept and v != "_"]
+            gone = [
+                v
+                for v in sorted({*line.assigns, *line.uses})
+                if last[v] == i and v not in kept and v != "_"
+            ]
             if gone:
                 out.append(f"    del {', '.join(gone)}")
         values = ", ".join(v for v, _ in self.writes)

@@ -33,7 +33,9 @@ def biased_products(program: Program, segment: Segment) -> dict[int, Biased]:
         if add.target != "aten.add.Tensor" or add.kwargs or add.args != (Ref(0), Ref(1)):
             continue
         for product, bias in ((0, 1), (1, 0)):
-            view = _only_reader(program, members, op, product, ("aten.view.default", "aten.reshape.default"))
+            view = _only_reader(
+                program, members, op, product, ("aten.view.default", "aten.reshape.default")
+            )
             mm = _only_reader(program, members, view, 0, ("aten.mm.default",)) if view >= 0 else -1
             if mm >= 0 and _is_bias(program, op, bias, mm):
                 found[op] = Biased(mm, view, bias)
@@ -41,7 +43,9 @@ def biased_products(program: Program, segment: Segment) -> dict[int, Biased]:
     return found
 
 
-def _only_reader(program: Program, members: set[int], op: int, i: int, targets: Iterable[str]) -> int:
+def _only_reader(
+    program: Program, members: set[int], op: int, i: int, targets: Iterable[str]
+) -> int:
     """The producer of an input that it alone reads, as it is made, in the same task; -1 if none."""
     graph = program.partition.graph
     tensor = graph.operators[op].inputs[i]

@@ -43,7 +43,9 @@ def literal(value: Any, name_of: Callable[[Ref], str]) -> str:
     raise AssertionError(f"no literal for {type(value)}")
 
 
-def call_text(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], name_of: Callable[[Ref], str]) -> str:
+def call_text(
+    target: str, args: tuple[Any, ...], kwargs: dict[str, Any], name_of: Callable[[Ref], str]
+) -> str:
     """The source of one operator call: `aten.mm.default(a, b)`."""
     namespace, rest = target.split(".", 1)
     prefix = {"aten": "aten", "superscaler": "ss"}.get(namespace, f"torch.ops.{namespace}")

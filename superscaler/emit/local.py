@@ -87,7 +87,11 @@ class LocalView:
         if not leaves or leaves[0] not in self.placed.roles:
             return 0
         minor = prod(self.axes.iters[leaf].size for leaf in leaves[1:])
-        dims = tuple((d, n) for d, n in enumerate(self.placed.grid.shape) if self.placed.roles[d] == leaves[0])
+        dims = tuple(
+            (d, n)
+            for d, n in enumerate(self.placed.grid.shape)
+            if self.placed.roles[d] == leaves[0]
+        )
         key = ("start", self.placed.grid.key, dims, self.axes.iters[leaves[0]].size, minor)
         return self.constants.get(
             "start", key, lambda rank, t: self._bounds(leaves[0], self.index_of(rank, t))[0] * minor
@@ -98,7 +102,9 @@ class LocalView:
         if not any(r >= 0 for r in layout.roles):
             return []
         key = ("index", layout.key, factors)
-        return self.constants.get("index", key, lambda rank, t: index_list(layout, self.index_of(rank, t), factors))
+        return self.constants.get(
+            "index", key, lambda rank, t: index_list(layout, self.index_of(rank, t), factors)
+        )
 
 
 def local_shape(layout: Layout, part: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:

@@ -72,7 +72,11 @@ class OwnedTables:
     def _text(self, own: Own, key: Time, layout: Layout, part: Part, rank: int) -> str:
         partition = self.program.partition
         tensor = partition.graph.tensors[own.tensor]
-        name = partition.graph.batch.index(tensor.id) if tensor.kind is TensorKind.INPUT else tensor.name
+        name = (
+            partition.graph.batch.index(tensor.id)
+            if tensor.kind is TensorKind.INPUT
+            else tensor.name
+        )
         entry = {
             "key": (own.name, key),
             "name": name,

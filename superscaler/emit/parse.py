@@ -119,7 +119,9 @@ class Files:
 def is_timed(constant: Any) -> bool:
     """Whether a constant has a value for each time index."""
     return (
-        isinstance(constant, dict) and bool(constant) and all(isinstance(k, tuple) for k in constant)
+        isinstance(constant, dict)
+        and bool(constant)
+        and all(isinstance(k, tuple) for k in constant)
     )
 
 
@@ -213,12 +215,17 @@ def _tasks(
 ) -> dict[str, tuple[Body, tuple[str, ...], tuple[str, ...]]]:
     tasks = {}
     for key, value in zip(table.keys, table.values):
-        assert isinstance(key, ast.Constant) and isinstance(value, ast.Call)
+        assert isinstance(key, ast.Constant)
+        assert isinstance(value, ast.Call)
         function = value.args[0]
         if not isinstance(function, ast.Name) or function.id not in bodies:
-            raise MaterializeError(f"{name}.py: task {key.value} has no function")
+            raise MaterializeError(f"{name}.py: task {key.value!r} has no function")
         specs = {k.arg: tuple(ast.literal_eval(k.value)) for k in value.keywords}
-        tasks[str(key.value)] = (bodies[function.id], specs.get("reads", ()), specs.get("writes", ()))
+        tasks[str(key.value)] = (
+            bodies[function.id],
+            specs.get("reads", ()),
+            specs.get("writes", ()),
+        )
     return tasks
 
 
@@ -238,7 +245,11 @@ def _body(node: ast.FunctionDef) -> Body:
                 constants.add(str(ast.literal_eval(inner.slice)))
     parameters = tuple(a.arg for a in node.args.args[1:])
     return Body(
-        parameters, ast.get_docstring(node) or "", tuple(calls), tuple(updates), frozenset(constants)
+        parameters,
+        ast.get_docstring(node) or "",
+        tuple(calls),
+        tuple(updates),
+        frozenset(constants),
     )
 
 

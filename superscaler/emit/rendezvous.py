@@ -96,7 +96,7 @@ def _groups(work: Rendezvous, rank: RankFile) -> dict[Group, list[tuple[str, Tim
     found: dict[Group, list[tuple[str, Time]]] = {}
     for name, time in work.atoms[rank.program]:
         value = rank.constants.get(name)
-        group = value.get(time) if is_timed(value) else value
+        group = value.get(time) if isinstance(value, dict) and is_timed(value) else value
         if not isinstance(group, tuple) or rank.rank not in group:
             what = f"{name} should be a group that this rank is in, at {time}; it is {group}"
             work.problems.append(Problem(f"rank {rank.rank}", what))
@@ -145,9 +145,7 @@ def _check_group(work: Rendezvous, group: Group, calls: dict[int, Calls]) -> Non
                 work.waits.setdefault(b, {})[a] = None
 
 
-def _difference(
-    work: Rendezvous, group: Group, rank: int, first: Calls, other: Calls
-) -> Problem:
+def _difference(work: Rendezvous, group: Group, rank: int, first: Calls, other: Calls) -> Problem:
     count = min(len(first.events), len(other.events))
     pairs = zip(first.signatures, other.signatures)
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), count)
@@ -212,8 +210,13 @@ def _check_pair(
 ) -> None:
     for at, ((sender, given), (receiver, wanted)) in enumerate(zip(sent, received)):
         if given != wanted:
-            what = f"sends {work.describe(sender)} {given}, the receiver expects {work.describe(receiver)} {wanted}"
-            work.problems.append(Problem(f"message {at} from rank {pair[0]} to rank {pair[1]}", what))
+            what = (
+                f"sends {work.describe(sender)} {given}, "
+                f"the receiver expects {work.describe(receiver)} {wanted}"
+            )
+            work.problems.append(
+                Problem(f"message {at} from rank {pair[0]} to rank {pair[1]}", what)
+            )
             return
         if sender != receiver:
             work.waits.setdefault(receiver, {})[sender] = None
@@ -282,7 +285,9 @@ def _cycle_text(work: Rendezvous, cycle: list[Event]) -> str:
         ranks = _ranks(work.listing(event))
         if needed == (event[0], event[1] - 1):
             kind = _own_kind(work, event, needed)
-            lines.append(f"  {ranks}: {work.describe(event)} waits for {work.describe(needed)} ({kind})")
+            lines.append(
+                f"  {ranks}: {work.describe(event)} waits for {work.describe(needed)} ({kind})"
+            )
             continue
         peers = _ranks(work.listing(needed))
         lines.append(

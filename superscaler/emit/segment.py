@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,6 +28,17 @@ from superscaler.transform.partition import Grid
 STRIDE_FREE = {
     "aten.view.default": "aten.reshape.default",
     "aten._unsafe_view.default": "aten.reshape.default",
+}
+
+# Kernels that take their operands' memory for dense without a check, and would give wrong results
+# (found on torch 2.13 by trying every operator of tests/ops/instances.py with odd strides).
+DENSE_ONLY = {
+    "aten.native_group_norm.default",
+    "aten.native_group_norm_backward.default",
+    "aten.native_layer_norm_backward.default",
+    "aten._weight_norm_interface.default",
+    "aten._weight_norm_interface_backward.default",
+    "aten.view_as_complex.default",
 }
 
 
@@ -229,7 +240,8 @@ class _Writer:
         kwargs = call.kwargs
         if not op.inputs and takes_device(target):
             kwargs = {**kwargs, "device": torch.device("cpu")}  # written as ctx.device
-        text = call_text(target, call.args, kwargs, lambda ref: names[ref.position])
+        dense = ".contiguous()" if target in DENSE_ONLY else ""
+        text = call_text(target, call.args, kwargs, lambda ref: names[ref.position] + dense)
         left = ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
         self.function.add(f"{left} = {text}", tuple(outputs), tuple(names), operator_comment(op))
         for t, name in zip(op.outputs, outputs):
@@ -340,7 +352,7 @@ def layout_text(program: Program, tensor: int, layout: Layout) -> str:
     return ", ".join(words) or "whole"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(target: str) -> Any:
     resolved: Any = torch.ops
     for piece in target.split("."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -69,6 +70,16 @@ def _array(path: Path, step: Step) -> np.ndarray:
     return path.target if step.moved else path.source
 
 
+def _array_at(route: Route, step: Step) -> Callable[[Time], np.ndarray]:
+    """The device array of a step by a task's time index. Where it is the same at all times, any
+    route's time index will do: routes share the constant."""
+    assert route.paths is not None
+    arrays = [_array(p, step) for p in route.paths.values()]
+    if all(np.array_equal(a, arrays[0]) for a in arrays):
+        return lambda time: arrays[0]
+    return lambda time: _array(path_at(route, time), step)
+
+
 def _array_key(route: Route, step: Step) -> object:
     """Identifies the device array that a step's groups are cut from, whatever the route."""
     assert route.paths is not None
@@ -79,8 +90,10 @@ def _array_key(route: Route, step: Step) -> object:
 def group_constant(route: Route, step: Step, constants: Constants) -> Constant:
     """The ranks that take part in a step together with this one, in order."""
 
+    array_at = _array_at(route, step)
+
     def value(rank: int, time: Time) -> tuple[int, ...]:
-        return group_of(_array(path_at(route, time), step), rank, step.dims)
+        return group_of(array_at(time), rank, step.dims)
 
     return constants.get("group", ("group", _array_key(route, step), step.dims), value)
 
@@ -88,8 +101,10 @@ def group_constant(route: Route, step: Step, constants: Constants) -> Constant:
 def coordinate_constant(route: Route, step: Step, constants: Constants) -> Constant:
     """This rank's place in its group."""
 
+    array_at = _array_at(route, step)
+
     def value(rank: int, time: Time) -> int:
-        return group_of(_array(path_at(route, time), step), rank, step.dims).index(rank)
+        return group_of(array_at(time), rank, step.dims).index(rank)
 
     return constants.get("place", ("place", _array_key(route, step), step.dims), value)
 

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-from superscaler.emit.parse import LOCAL, Call, Entry, Files, Key, Listing, RankFile, Time, parse_files
+from superscaler.emit.parse import (
+    LOCAL,
+    Call,
+    Entry,
+    Files,
+    Key,
+    Listing,
+    RankFile,
+    Time,
+    parse_files,
+)
 from superscaler.emit.rendezvous import Problem, check_rendezvous
 from superscaler.errors import InvalidProgramError
 
@@ -80,7 +90,9 @@ def _check_flow(listing: Listing, rank: RankFile, there: set[Key]) -> Iterator[P
     for entry in listing.entries:
         for spec in entry.reads:
             if not spec.endswith("@*") and (key := _key(spec, entry)) not in there:
-                yield Problem(where, f"{entry} reads {_shown(key)}, which nothing has written before")
+                yield Problem(
+                    where, f"{entry} reads {_shown(key)}, which nothing has written before"
+                )
         yield from _check_parts(rank, entry, by_name)
         for spec in entry.writes:
             key, adds = _key(spec.rstrip("+^"), entry), spec[-1] in "+^"
@@ -103,7 +115,11 @@ def _check_parts(rank: RankFile, entry: Entry, there: dict[str, set[Time]]) -> I
     parameters = dict(zip(entry.body.parameters, entry.reads))
     for call in entry.body.calls:
         spec = parameters.get(call.uses, "")
-        if call.kind != "exchange" or not spec.endswith("@*") or call.constant not in rank.constants:
+        if (
+            call.kind != "exchange"
+            or not spec.endswith("@*")
+            or call.constant not in rank.constants
+        ):
             continue
         name = spec.removesuffix("@*")
         missing = set(rank.constant(call.constant, entry.time)["slots"]) - there.get(name, set())
@@ -146,7 +162,9 @@ def _check_results(files: Files) -> Iterator[Problem]:
             yield Problem(f"rank {owner}", f"the manifest says that it has {name}, it has not")
     for name, owner in wanted["metrics"].items():
         if name not in files.ranks[owner].results.get("metrics", {}):
-            yield Problem(f"rank {owner}", f"the manifest says that it has metric {name}, it has not")
+            yield Problem(
+                f"rank {owner}", f"the manifest says that it has metric {name}, it has not"
+            )
 
 
 def _check_constants(files: Files) -> Iterator[Problem]:

@@ -63,7 +63,7 @@ class Graph:
 
     @cached_property
     def update_of(self) -> dict[int, int]:
-        """Parameter or optimizer state (PTensor id, before the step) -> its update operator's id."""
+        """Parameter or optimizer state (PTensor id before the step) -> its update operator."""
         return {t: u.operator for u in self.updates for t in (u.param, *(s[1] for s in u.states))}
 
     @cached_property
@@ -77,8 +77,15 @@ class Graph:
 
     @cached_property
     def results(self) -> tuple[int, ...]:
-        """PTensor ids that must exist after the step: loss, metrics, buffers, parameters, states."""
+        """PTensor ids that exist after the step: loss, metrics, buffers, parameters, states."""
         after = [u.new_param for u in self.updates]
         states = [new for u in self.updates for _, _, new in u.states]
         norm = [self.grad_norm] if self.grad_norm >= 0 else []
-        return (self.loss, *(t for _, t in self.metrics), *norm, *self.buffers.values(), *after, *states)
+        return (
+            self.loss,
+            *(t for _, t in self.metrics),
+            *norm,
+            *self.buffers.values(),
+            *after,
+            *states,
+        )

@@ -48,7 +48,7 @@ class Operator:
 
 
 def map_refs(template: Any, function: Callable[[Ref], Any]) -> Any:
-    """`template` (nested tuples, lists, dicts, literals) with every Ref replaced by function(ref)."""
+    """`template` (nested tuples, lists, dicts, literals) with function(ref) for every Ref."""
     if isinstance(template, Ref):
         return function(template)
     if isinstance(template, (tuple, list)):

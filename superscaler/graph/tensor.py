@@ -21,7 +21,7 @@ class TensorKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PTensor:
-    """A logical tensor: `shape` is global; `name` is unique in its graph and says where it is from."""
+    """A logical tensor: `shape` is global; `name` is unique in its graph, says where it is from."""
 
     id: int
     name: str

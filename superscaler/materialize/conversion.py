@@ -66,7 +66,10 @@ class Route:
         """Whether the result takes more memory than what it is made from."""
         if self.paths is None:
             return True
-        return any(p.steps and np.prod(p.steps[-1].after) > np.prod(p.steps[0].before) for p in self.paths.values())
+        return any(
+            p.steps and np.prod(p.steps[-1].after) > np.prod(p.steps[0].before)
+            for p in self.paths.values()
+        )
 
     def key_of(self, time: Time) -> Time:
         """The converted value's time key for a reader's time index."""
@@ -95,7 +98,12 @@ class Route:
 
 
 def plan_route(
-    source: Layout, target: Layout, match: TimeMatch, item_bytes: int, cluster: Cluster, cache: PathCache
+    source: Layout,
+    target: Layout,
+    match: TimeMatch,
+    item_bytes: int,
+    cluster: Cluster,
+    cache: PathCache,
 ) -> Route:
     """The cheapest regular route, or the general one where no regular one exists."""
     if match.is_aligned and _is_same(source, target):
@@ -128,7 +136,12 @@ def _identity(source: Layout, target: Layout, match: TimeMatch) -> Route:
 
 
 def _fast_route(
-    source: Layout, target: Layout, match: TimeMatch, item_bytes: int, cluster: Cluster, cache: PathCache
+    source: Layout,
+    target: Layout,
+    match: TimeMatch,
+    item_bytes: int,
+    cluster: Cluster,
+    cache: PathCache,
 ) -> Route | None:
     if not (source.is_even and target.is_even):
         return None
@@ -136,18 +149,28 @@ def _fast_route(
     if joined is None:
         return None
     collapse, slot = joined
-    own = [k for k, d in enumerate(target.grid.time_dims) if target.roles[d] != REPLICATE and k not in match.sources]
+    own = [
+        k
+        for k, d in enumerate(target.grid.time_dims)
+        if target.roles[d] != REPLICATE and k not in match.sources
+    ]
     dims = target.grid.time_dims
     if any(target.roles[dims[k]] == VALUE for k in own):
         return None
-    pairs = [(source.roles[d], target.roles[dims[s]]) for d, s in zip(source.grid.time_dims, match.sources) if s >= 0]
+    pairs = [
+        (source.roles[d], target.roles[dims[s]])
+        for d, s in zip(source.grid.time_dims, match.sources)
+        if s >= 0
+    ]
     if any(theirs == VALUE != mine for mine, theirs in pairs):
         return None
     cut_slots = {target.roles[dims[k]] for k in own}
     cut_slots |= {theirs for mine, theirs in pairs if mine == REPLICATE != theirs}
     if cut_slots & {mine for mine, _ in pairs}:
         return None
-    keys = tuple(k for k, d in enumerate(dims) if k in match.sources or not _is_constant(target.grid, d))
+    keys = tuple(
+        k for k, d in enumerate(dims) if k in match.sources or not _is_constant(target.grid, d)
+    )
     route = Route(source, target, match, keys, collapse, slot, {}, frozenset(cut_slots))
     assert route.paths is not None
     for key in route.all_keys():
@@ -160,7 +183,12 @@ def _fast_route(
 
 
 def _path(
-    route: Route, key: Time, cut_slots: set[int], item_bytes: int, cluster: Cluster, cache: PathCache
+    route: Route,
+    key: Time,
+    cut_slots: set[int],
+    item_bytes: int,
+    cluster: Cluster,
+    cache: PathCache,
 ) -> Path | None:
     source, target = route.source, route.target
     first = route.source_times(key)[0]
@@ -171,7 +199,8 @@ def _path(
     roles = tuple(source.roles[d] for d in source.grid.space_dims)
     here = SpaceLayout(source.grid.at(first), roles, tuple(sizes), source.reduce)
     roles = tuple(
-        REPLICATE if target.roles[d] in cut_slots else target.roles[d] for d in target.grid.space_dims
+        REPLICATE if target.roles[d] in cut_slots else target.roles[d]
+        for d in target.grid.space_dims
     )
     there = SpaceLayout(target.grid.at(route.reader_time(key)), roles, tuple(sizes), target.reduce)
     return find_path(here, there, item_bytes, cluster, cache)
@@ -187,7 +216,11 @@ def _collapse(source: Layout, match: TimeMatch) -> tuple[str, int] | None:
     roles = {source.roles[d] for d in dims}
     if roles == {VALUE}:
         return source.reduce, -1
-    if len(dims) == 1 and VALUE not in roles and source.roles.count(slot := source.roles[dims[0]]) == 1:
+    if (
+        len(dims) == 1
+        and VALUE not in roles
+        and source.roles.count(slot := source.roles[dims[0]]) == 1
+    ):
         return "concat", slot
     return None
 

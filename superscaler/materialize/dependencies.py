@@ -9,11 +9,25 @@ import numpy as np
 from superscaler.cluster.cluster import Cluster
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.conversion import Route, plan_route
-from superscaler.materialize.program import BOUNDARY, Conversion, Own, Program, Read, Result, ValueRef
+from superscaler.materialize.program import (
+    BOUNDARY,
+    Conversion,
+    Own,
+    Program,
+    Read,
+    Result,
+    ValueRef,
+)
 from superscaler.materialize.rvd import PathCache
 from superscaler.schedule.linear import Timed
 from superscaler.schedule.tasks import TaskGraph
-from superscaler.transform.layout import Layout, input_layout, output_layout, resting_layout, source_layout
+from superscaler.transform.layout import (
+    Layout,
+    input_layout,
+    output_layout,
+    resting_layout,
+    source_layout,
+)
 from superscaler.transform.match import ALL, FIRST, match_time
 from superscaler.transform.partition import REPLICATE, VALUE, Grid, Partition
 
@@ -224,11 +238,22 @@ def _results(work: _Work) -> list[Result]:
             target = _everywhere(work.partition, tensor)
             read = _own_read(work, tensor, target)
         else:
-            settled = resting_layout(source)
-            target = Layout(settled.grid, (REPLICATE,) * len(settled.roles), settled.sizes)
+            target = _whole(work, tensor, source)
             read = _converted_read(work, tensor, source, target, -1)
         found.append(Result(name, tensor, read.value, int(target.grid.devices.flat[0])))
     return found
+
+
+def _whole(work: _Work, tensor: int, source: Layout) -> Layout:
+    """The whole result on the ranks that have parts of it; on one of them where that is no
+    collective."""
+    settled = resting_layout(source)
+    target = Layout(settled.grid, (REPLICATE,) * len(settled.roles), settled.sizes)
+    item_bytes = work.partition.graph.tensors[tensor].dtype.itemsize
+    if not work.route(source, target, item_bytes).is_general:
+        return target
+    grid = Grid(settled.grid.devices.reshape(-1)[:1], ("all",))
+    return Layout(grid, (REPLICATE,), settled.sizes)
 
 
 def _everywhere(partition: Partition, tensor: int) -> Layout:

@@ -28,7 +28,13 @@ class Exchange:
     out: tuple[int, ...] | None = None
 
     def spec(self) -> dict[str, object]:
-        return {"local": self.local, "send": self.send, "recv": self.recv, "slots": self.slots, "out": self.out}
+        return {
+            "local": self.local,
+            "send": self.send,
+            "recv": self.recv,
+            "slots": self.slots,
+            "out": self.out,
+        }
 
 
 def exchanges(route: Route, key: Time) -> dict[int, Exchange]:

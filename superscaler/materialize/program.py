@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from superscaler.materialize.conversion import Route, Time
+from superscaler.materialize.conversion import Route
 from superscaler.schedule.linear import Timed
 from superscaler.schedule.tasks import TaskGraph
 from superscaler.transform.layout import Layout

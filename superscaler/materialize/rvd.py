@@ -33,8 +33,8 @@ class SpaceLayout:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`splits[slot]` are the fine grid dims that split the slot, major to minor; `values` the dims of
-    partial values; all other dims replicate. `moved` tells whether the data is at the reader's."""
+    """`splits[slot]` are the fine grid dims that split the slot, major to minor; `values` the dims
+    of partial values; all other dims replicate. `moved` tells whether the data is at the reader's."""
 
     splits: tuple[tuple[int, ...], ...]
     values: frozenset[int]
@@ -154,7 +154,10 @@ def _problem(
 ) -> tuple[_Problem, np.ndarray, np.ndarray]:
     shape, mine, theirs, here, there = fine
     moves = not np.array_equal(here, there)
-    links = tuple(cluster.link(np.moveaxis(here, d, 0).reshape(shape[d], -1)[:, 0].tolist()) for d in range(len(shape)))
+    links = tuple(
+        cluster.link(np.moveaxis(here, d, 0).reshape(shape[d], -1)[:, 0].tolist())
+        for d in range(len(shape))
+    )
     across = cluster.link([int(here.flat[0]), int(there.flat[0])])
     start = _state(source, mine, moved=not moves)
     goal = _state(target, theirs, moved=True)
@@ -235,7 +238,13 @@ def _moves(problem: _Problem, state: State) -> Iterator[Candidate]:
             yield "all_gather", gone, slot, -1, replace(state, splits=freed)
             for other in range(len(state.splits)):
                 if other != slot:
-                    yield "all_to_all", gone, slot, other, replace(state, splits=_put(freed, other, gone))
+                    yield (
+                        "all_to_all",
+                        gone,
+                        slot,
+                        other,
+                        replace(state, splits=_put(freed, other, gone)),
+                    )
 
 
 def _reductions(problem: _Problem, state: State) -> Iterator[Candidate]:
@@ -249,11 +258,15 @@ def _reductions(problem: _Problem, state: State) -> Iterator[Candidate]:
             yield "reduce_scatter", dims, slot, -1, replace(state, values=rest, splits=splits)
 
 
-def _put(splits: tuple[tuple[int, ...], ...], slot: int, dims: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _put(
+    splits: tuple[tuple[int, ...], ...], slot: int, dims: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
     return _set(splits, slot, splits[slot] + dims)
 
 
-def _set(splits: tuple[tuple[int, ...], ...], slot: int, dims: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _set(
+    splits: tuple[tuple[int, ...], ...], slot: int, dims: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
     return (*splits[:slot], dims, *splits[slot + 1 :])
 
 
@@ -273,4 +286,8 @@ def _cost_us(problem: _Problem, step: Step) -> float:
         "reduce_scatter": inside * (count - 1) / count,
         "all_to_all": inside * (count - 1) / count,
     }[step.kind]
-    return slowest.latency_us * log2(count) + volume / (slowest.gbytes_per_s * 1e3) + 0.001 * volume / 1e6
+    return (
+        slowest.latency_us * log2(count)
+        + volume / (slowest.gbytes_per_s * 1e3)
+        + 0.001 * volume / 1e6
+    )

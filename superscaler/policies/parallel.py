@@ -55,7 +55,9 @@ def hybrid(
         raise PlanError(f"hybrid: expected order gpipe or 1f1b, found {order!r}")
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     per_stage = dp * tp
-    stages = tuple(PlanStage(tuple(range(s * per_stage, (s + 1) * per_stage)), mesh) for s in range(pp))
+    stages = tuple(
+        PlanStage(tuple(range(s * per_stage, (s + 1) * per_stage)), mesh) for s in range(pp)
+    )
     splits = [PlanSplit("batch", "dp")] if dp > 1 else []
     if tp > 1:
         splits.append(PlanSplit("auto", "tp"))

@@ -13,7 +13,13 @@ from superscaler.policies import parallel
 
 POLICIES: dict[str, Callable[..., Plan]] = {
     f.__name__: f
-    for f in (parallel.data_parallel, parallel.zero, parallel.megatron, parallel.pipeline, parallel.hybrid)
+    for f in (
+        parallel.data_parallel,
+        parallel.zero,
+        parallel.megatron,
+        parallel.pipeline,
+        parallel.hybrid,
+    )
 }
 
 
@@ -28,7 +34,9 @@ def parse_plan(text: str) -> Plan:
     known = inspect.signature(policy).parameters
     for key in arguments:
         if key not in known:
-            raise PlanError(f"plan {text!r}: {name} has no argument {key!r}; it takes {', '.join(known)}")
+            raise PlanError(
+                f"plan {text!r}: {name} has no argument {key!r}; it takes {', '.join(known)}"
+            )
     missing = [k for k, p in known.items() if p.default is p.empty and k not in arguments]
     if missing:
         raise PlanError(f"plan {text!r}: {name} needs {', '.join(missing)}")

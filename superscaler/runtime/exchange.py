@@ -74,7 +74,8 @@ def _assemble(
 ) -> torch.Tensor:
     if len(pieces) == 1 and pieces[0][0].numel() == prod(slots):
         return pieces[0][0].reshape(shape)
-    result = torch.empty(slots, dtype=dtype, device=device)
+    make = torch.empty if pieces else torch.zeros  # nothing came: a partial value of zero
+    result = make(slots, dtype=dtype, device=device)
     for piece, box, add in pieces:
         if not add:
             cut(result, box).copy_(piece.reshape([b - a for a, b in box]))

@@ -14,7 +14,7 @@ from superscaler.runtime.context import Context
 from superscaler.runtime.data import BatchPlacer, as_dtype
 from superscaler.runtime.explain import TaskExplainer
 from superscaler.runtime.failures import WeightsError
-from superscaler.runtime.pending import resolve
+from superscaler.runtime.pending import Pending, resolve
 from superscaler.runtime.program import Key, Placed, RankProgram
 from superscaler.runtime.results import ResultSharing
 from superscaler.runtime.shards import take
@@ -124,6 +124,7 @@ class RankExecutor:
 
     def _run(self, values: Values) -> None:
         context, explainer = self.context, self._explainer
+        unread: list[Pending] = []  # a message that came has to be taken in, read or not
         for entry in self._timeline.entries:
             explainer.entry = entry
             context.time = entry.time
@@ -137,9 +138,13 @@ class RankExecutor:
                     values[number].add_(resolve(value))
                 elif how is Write.MAX:
                     values[number] = torch.maximum(resolve(values[number]), resolve(value))
+                elif isinstance(value, Pending):
+                    unread.append(value)
             # References that would keep values alive through the next task.
             returned = value = None
         explainer.entry = None
+        for pending in unread:
+            pending.wait()
 
     def _share_results(self, values: Values) -> tuple[Any, dict[str, Any], Any]:
         numbers = self._timeline.numbers

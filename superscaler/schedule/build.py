@@ -43,7 +43,7 @@ def _operator_order(partition: Partition, edges: list[Edge]) -> list[int]:
     count = len(partition.graph.operators)
     if not any(e.position == ORDERED for e in edges):
         return list(range(count))
-    graph: nx.DiGraph = nx.DiGraph()
+    graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(range(count))
     graph.add_edges_from((e.producer, e.reader) for e in edges)
     try:
@@ -52,7 +52,7 @@ def _operator_order(partition: Partition, edges: list[Edge]) -> list[int]:
         raise ScheduleError(_cycle_text(partition, graph, edges)) from None
 
 
-def _cycle_text(partition: Partition, graph: nx.DiGraph, edges: list[Edge]) -> str:
+def _cycle_text(partition: Partition, graph: nx.DiGraph[int], edges: list[Edge]) -> str:
     kinds = {(e.producer, e.reader): e.kind for e in edges[::-1]}
     lines = ["the order is cyclic: these operators wait for each other"]
     for a, b in nx.find_cycle(graph):

@@ -7,6 +7,7 @@ index) always have an acyclic order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -154,7 +155,7 @@ def barrier_levels(
 
 
 def _levels(
-    partition: Partition, edges: list[Edge], order: list[int], keys: list[tuple[object, ...]]
+    partition: Partition, edges: list[Edge], order: list[int], keys: Sequence[tuple[object, ...]]
 ) -> list[int]:
     """How many segment boundaries lie above each operator; lowered to its readers' where possible."""
     incoming: list[list[Edge]] = [[] for _ in keys]
@@ -176,7 +177,7 @@ def _levels(
     return levels
 
 
-def _merge(groups: list[list[int]], keys: list[tuple[object, ...]], edges: list[Edge]) -> list[list[int]]:
+def _merge(groups: list[list[int]], keys: Sequence[tuple[object, ...]], edges: list[Edge]) -> list[list[int]]:
     """Join groups of one key as long as no path leads out of the joined group and back."""
     home = {op: g for g, ops in enumerate(groups) for op in ops}
     after: list[set[int]] = [set() for _ in groups]

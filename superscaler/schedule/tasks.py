@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.segments import Edge, Segment
@@ -38,7 +38,7 @@ class TaskGraph:
 
 
 def build_tasks(partition: Partition, segments: list[Segment], edges: list[Edge]) -> TaskGraph:
-    """Unroll the segments over time and connect the tasks by data, by `op_order` and by sequence."""
+    """Unroll the segments over time, connect the tasks by data, by `op_order` and by sequence."""
     home = {op: s.id for s in segments for op in s.operators}
     tasks: list[Task] = []
     number: dict[tuple[int, tuple[int, ...]], int] = {}
@@ -104,9 +104,12 @@ def _connect_orders(
 def _times(segment: Segment, only: tuple[int, ...] | None) -> list[tuple[int, ...]]:
     if only is None:
         return list(product(*(range(n) for n in segment.time_shape)))
-    if len(only) != len(segment.time_shape) or any(not 0 <= i < n for i, n in zip(only, segment.time_shape)):
+    if len(only) != len(segment.time_shape) or any(
+        not 0 <= i < n for i, n in zip(only, segment.time_shape)
+    ):
         raise ScheduleError(
-            f"op_order: part {only} does not exist; {segment.name} has time parts of shape {segment.time_shape}"
+            f"op_order: part {only} does not exist; "
+            f"{segment.name} has time parts of shape {segment.time_shape}"
         )
     return [only]
 
@@ -122,7 +125,7 @@ def _connect_sequences(
             macros.setdefault((segment.label, task.time[0]), []).append(task)
     for sequence in partition.sequences:
         present = [macros[m] for m in sequence if m in macros]
-        for xs, ys in zip(present, present[1:]):
+        for xs, ys in pairwise(present):
             for x in xs:
                 for y in ys:
                     if set(x.devices) & set(y.devices):

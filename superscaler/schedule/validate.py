@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
@@ -29,7 +30,7 @@ def _check_acyclic(graph: TaskGraph) -> None:
     except CycleError as error:
         first_to_last: list[int] = error.args[1]
         lines = ["the order is cyclic: these tasks wait for each other"]
-        for waited, waiting in zip(first_to_last, first_to_last[1:]):
+        for waited, waiting in itertools.pairwise(first_to_last):
             kind = graph.before[waiting][waited]
             lines.append(f"  {_name(graph, waiting)} waits for {_name(graph, waited)} ({kind})")
         raise ScheduleError("\n".join(lines)) from None
@@ -66,7 +67,8 @@ def _overlaps(graph: TaskGraph, timed: Timed) -> Iterator[str]:
             if other is not None and timed.end[other] > timed.start[task] + slack:
                 yield (
                     f"{_name(graph, task)} starts at {timed.start[task]:g} while "
-                    f"{_name(graph, other)} runs until {timed.end[other]:g} (resource: rank {device})"
+                    f"{_name(graph, other)} runs until {timed.end[other]:g} "
+                    f"(resource: rank {device})"
                 )
             latest[device] = task
 

@@ -162,10 +162,14 @@ def _operator_axes(
     frozen = {name for name, axis in rule.axes.items() if axis.frozen}
     linked: list[list[bool]] = []
     for tensor, operand in _operands(op, rule):
-        fits = [[a for n in names for a in atoms[n]] == own for own, names in zip(leaves[tensor], operand)]
+        fits = [
+            [a for n in names for a in atoms[n]] == own
+            for own, names in zip(leaves[tensor], operand)
+        ]
         linked.append(fits)
         frozen.update(n for ok, names in zip(fits, operand) if not ok for n in names)
-    iters, first = [], {}
+    iters: list[Iter] = []
+    first: dict[str, int] = {}
     for name, axis in rule.axes.items():
         first[name] = len(iters)
         for k, root in enumerate(atoms[name]):

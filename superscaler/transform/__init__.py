@@ -1,4 +1,4 @@
-"""Model transformation and assignment: op_trans, op_assign, op_order, and plans applied with them."""
+"""Transformation and assignment: op_trans, op_assign, op_order, and plans applied with them."""
 
 from superscaler.transform.partition import Grid, Partition, Placed
 from superscaler.transform.primitives import (

@@ -7,7 +7,15 @@ from math import prod
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 
-HEAVY = ("mm", "bmm", "convolution", "convolution_backward", "attention", "attention_backward", "addmm")
+HEAVY = (
+    "mm",
+    "bmm",
+    "convolution",
+    "convolution_backward",
+    "attention",
+    "attention_backward",
+    "addmm",
+)
 FLOPS_PER_BYTE = 50.0  # of memory traffic, against arithmetic
 
 

@@ -1,4 +1,4 @@
-"""Layout: where the parts of one tensor are, and which box of it, or which partial value, each is."""
+"""Layout: where the parts of a tensor are, and which box of it, or partial value, each is."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def resting_layout(layout: Layout) -> Layout:
     settled = Grid(grid.at((0,) * len(grid.time_dims)), tuple(grid.names[d] for d in dims))
     split_in_time = {layout.roles[d] for d in grid.time_dims if layout.roles[d] >= 0}
     roles = tuple(
-        layout.roles[d] if layout.roles[d] >= 0 and layout.roles[d] not in split_in_time else REPLICATE
+        layout.roles[d]
+        if layout.roles[d] >= 0 and layout.roles[d] not in split_in_time
+        else REPLICATE
         for d in dims
     )
     return Layout(settled, roles, layout.sizes)

@@ -1,4 +1,4 @@
-"""Partial values: linear operators work on partial sums, so that they are reduced once, and late."""
+"""Partial values: linear operators work on partial sums, which are reduced once, and late."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class _Work:
         for op in self.graph.operators:
             placed = self.partition.placed[op.id]
             for dim, role in enumerate(placed.roles):
-                if role != VALUE and placed.grid.shape[dim] > 1 and (op.id, dim) not in self.refused:
+                if (
+                    role != VALUE
+                    and placed.grid.shape[dim] > 1
+                    and (op.id, dim) not in self.refused
+                ):
                     inputs = self._linear_inputs(op.id, dim)
                     if inputs:
                         self.chosen[op.id, dim] = inputs
@@ -48,7 +52,9 @@ class _Work:
         operator = self.graph.operators[op]
         if not self._is_worth(op):
             return frozenset()
-        partial = frozenset(i for i, t in enumerate(operator.inputs) if self._is_partial(t, op, dim))
+        partial = frozenset(
+            i for i, t in enumerate(operator.inputs) if self._is_partial(t, op, dim)
+        )
         if not partial:
             return partial
         earlier = self.partition.placed[op].linear

@@ -58,20 +58,26 @@ def resolve(partition: Partition, ops: Operators) -> Selection:
         ops = (ops,)
     if isinstance(ops, str):
         return select(partition.graph, ops)
-    items = tuple(ops)
-    if all(isinstance(i, str) for i in items):
-        return select(partition.graph, *(str(i) for i in items))
+    items: tuple[object, ...] = tuple(ops)
+    patterns = [i for i in items if isinstance(i, str)]
+    if len(patterns) == len(items):
+        return select(partition.graph, *patterns)
     count = len(partition.graph.operators)
+    chosen = []
     for i in items:
         if not isinstance(i, int) or not 0 <= i < count:
-            raise TransformError(f"operator {i!r} does not exist; the graph has operators 0 to {count - 1}")
-    return tuple(int(i) for i in items)
+            raise TransformError(
+                f"operator {i!r} does not exist; the graph has operators 0 to {count - 1}"
+            )
+        chosen.append(i)
+    return tuple(chosen)
 
 
 def op_trans(partition: Partition, ops: Operators, algorithm: Algorithm) -> Partition:
     """Split, replicate, recompute or rewrite the selected operators.
 
-    op_trans(mm, Split("batch", 2)):  y = mm(x, w)  ->  y[0:4] = mm(x[0:4], w); y[4:8] = mm(x[4:8], w)
+    op_trans(mm, Split("batch", 2)):
+        y = mm(x, w)  ->  y[0:4] = mm(x[0:4], w); y[4:8] = mm(x[4:8], w)
 
     The parts stay where the operator was, one after the other, until `op_assign` moves them.
     Raises TransformError for an axis that the operator does not have, cannot split, or that is not
@@ -104,8 +110,8 @@ def op_assign(partition: Partition, ops: Operators, devices: Any) -> Partition:
         except ValueError:
             name = partition.graph.operators[op].name
             raise TransformError(
-                f"op_assign({name}): the operator has parts of shape {shape}, the devices {array.shape}; "
-                "give one device per part"
+                f"op_assign({name}): the operator has parts of shape {shape}, "
+                f"the devices {array.shape}; give one device per part"
             ) from None
         grid = Grid(spread.astype(np.int64).copy(), placed[op].grid.names)
         placed[op] = replace(placed[op], grid=grids.setdefault(grid.key, grid))
@@ -119,7 +125,7 @@ def op_order(
     first_part: tuple[int, ...] | None = None,
     second_part: tuple[int, ...] | None = None,
 ) -> Partition:
-    """`first` happens before `second`, on the devices they share; a part limits it to one time index."""
+    """`first` happens before `second` on the devices they share; a part is one time index."""
     befores, afters = resolve(partition, first), resolve(partition, second)
     orders = [Order(a, b, first_part, second_part) for a in befores for b in afters]
     return replace(partition, orders=(*partition.orders, *orders))
@@ -133,7 +139,9 @@ def _split(partition: Partition, chosen: Selection, algorithm: Split | Replicate
     grids: dict[object, Grid] = {}
     wanted = None
     if isinstance(algorithm, Split):
-        wanted = {a for spot in find_axes(partition.graph, partition.axes, algorithm.axis) for a in spot}
+        wanted = {
+            a for spot in find_axes(partition.graph, partition.axes, algorithm.axis) for a in spot
+        }
     for op in chosen:
         role = REPLICATE
         if isinstance(algorithm, Split):
@@ -157,11 +165,19 @@ def _role(partition: Partition, op: int, split: Split, wanted: set[int]) -> int:
     what = f"op_trans({name}, split {split.axis}"
     found = [k for k, it in enumerate(own.iters) if it.axis in wanted]
     if not found:
-        raise TransformError(f"{what}): the operator has no such axis; it has {_axis_list(partition, own)}")
+        raise TransformError(
+            f"{what}): the operator has no such axis; it has {_axis_list(partition, own)}"
+        )
     free = [k for k in found if not own.iters[k].frozen]
     if not free:
-        why = "it has no rule (see register_op)" if not own.has_rule else "it needs the whole axis at once"
-        raise TransformError(f"{what}): the operator cannot be split on this axis: {why}; replicate it instead")
+        why = (
+            "it has no rule (see register_op)"
+            if not own.has_rule
+            else "it needs the whole axis at once"
+        )
+        raise TransformError(
+            f"{what}): the operator cannot be split on this axis: {why}; replicate it instead"
+        )
     sizes = {k: _left(own, placed, k) for k in free}
     even = [k for k in free if sizes[k] % split.parts == 0]
     if split.uneven:
@@ -169,7 +185,8 @@ def _role(partition: Partition, op: int, split: Split, wanted: set[int]) -> int:
     if not even:
         k = free[0]
         axis = partition.axes.axes[own.iters[k].axis].name
-        raise TransformError(indivisible(what, axis, str(sizes[k]), sizes[k], split.parts).replace(" by ", " by ", 1).replace(f" by {split.parts}:", f" by {split.parts}):", 1))
+        what = f"{what} by {split.parts})"
+        raise TransformError(indivisible(what, axis, str(sizes[k]), sizes[k], split.parts))
     return min(even, key=lambda k: (own.iters[k].cost, own.iters[k].reduce is not None, k))
 
 

@@ -18,7 +18,7 @@ def recompute(graph: Graph, axes: Axes, patterns: tuple[str, ...]) -> tuple[Grap
     Before: y = f(x) in the forward; the backward reads y.
     After:  y = f(x) in the forward; y' = f(x) in the backward, which reads y'.
 
-    Each matching module is a region of its own: what enters it is kept, what it makes is made again.
+    Each matching module is a region of its own: what enters it is kept, the rest is made again.
     """
     work = _Work(graph, axes, _regions(graph, patterns))
     operators: list[Operator] = []
@@ -69,7 +69,12 @@ class _Work:
         while stack:
             for t in self.graph.operators[stack.pop()].inputs:
                 maker = self._maker(t)
-                if maker >= 0 and self.region[maker] == home and maker not in found and t not in self.clones:
+                if (
+                    maker >= 0
+                    and self.region[maker] == home
+                    and maker not in found
+                    and t not in self.clones
+                ):
                     found.add(maker)
                     stack.append(maker)
         return found
@@ -95,7 +100,9 @@ class _Work:
     def _clone_tensor(self, t: int) -> int:
         old = self.graph.tensors[t]
         self.clones[t] = len(self.tensors)
-        self.tensors.append(PTensor(len(self.tensors), f"{old.name}.again", old.shape, old.dtype, old.kind))
+        self.tensors.append(
+            PTensor(len(self.tensors), f"{old.name}.again", old.shape, old.dtype, old.kind)
+        )
         self.slots.append(self.axes.slots[t])
         self.factors.append(self.axes.factors[t])
         return self.clones[t]

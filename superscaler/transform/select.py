@@ -79,8 +79,8 @@ def _nothing(graph: Graph, patterns: tuple[str, ...], phase: str) -> str:
     close = [m for p in patterns for m in get_close_matches(p, names, 3, 0.3)] or names[:3]
     what = f" in phase {phase}" if phase else ""
     return (
-        f"no operator matches {', '.join(repr(p) for p in patterns)}{what}; expected module paths or "
-        f"operator names (* matches one component), for example {', '.join(close)}"
+        f"no operator matches {', '.join(repr(p) for p in patterns)}{what}; "
+        f"expected module paths or operator names (* matches one component), for example {', '.join(close)}"
     )
 
 

@@ -34,7 +34,9 @@ SplitTable = dict[str, dict[int, Rank]]  # mesh dim -> axis -> rank
 
 def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     """The partition that the plan's stages, splits and optimizer entry describe."""
-    work = _Work(graph, axes, plan, split_table(graph, axes, plan), assign_stages(graph, axes, plan))
+    work = _Work(
+        graph, axes, plan, split_table(graph, axes, plan), assign_stages(graph, axes, plan)
+    )
     placed: list[Placed] = []
     for op in graph.operators:
         work.placed = placed
@@ -55,16 +57,21 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
     for order, split in enumerate(entries):
         if split.dim not in table:
             raise PlanError(
-                f"split {split.axis} on {split.dim!r}: no stage has such a mesh dim; found {', '.join(sorted(table))}"
+                f"split {split.axis} on {split.dim!r}: no stage has such a mesh dim; "
+                f"found {', '.join(sorted(table))}"
             )
         parts = max(sizes[split.dim])
         for number, axis in enumerate(_axes_of(graph, axes, split, parts, table)):
-            table[split.dim].setdefault(axis, Rank(order * 100_000 + number, split.where, split.uneven))
+            table[split.dim].setdefault(
+                axis, Rank(order * 100_000 + number, split.where, split.uneven)
+            )
     _check_batch(axes, table, sizes)
     return table
 
 
-def _axes_of(graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable) -> list[int]:
+def _axes_of(
+    graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable
+) -> list[int]:
     if split.axis == "auto":
         return tensor_parallel_axes(graph, axes, parts)
     if split.axis == "sequence":
@@ -77,7 +84,15 @@ def _axes_of(graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: Spli
             fits = [a for a in spot if axes.axes[a].size >= parts]
         if not fits:
             sizes = " x ".join(str(axes.axes[a].size) for a in spot)
-            raise PlanError(indivisible(f"split {split.axis} on {split.dim}", axes.axes[spot[0]].name, sizes, axes.axes[spot[0]].size, parts))
+            raise PlanError(
+                indivisible(
+                    f"split {split.axis} on {split.dim} by {parts}",
+                    axes.axes[spot[0]].name,
+                    sizes,
+                    axes.axes[spot[0]].size,
+                    parts,
+                )
+            )
         chosen.append(fits[0])
     return list(dict.fromkeys(chosen))
 
@@ -86,7 +101,10 @@ def indivisible(what: str, axis: str, shown: str, size: int, parts: int) -> str:
     """The error of a split that does not come out even, with what would."""
     divisors = [str(n) for n in range(2, size + 1) if size % n == 0][:6]
     way = f"use {', '.join(divisors)}" if divisors else "it cannot be split"
-    return f"{what} by {parts}: axis {axis} has {shown} elements, not divisible by {parts}; {way}, or allow uneven parts"
+    return (
+        f"{what}: axis {axis} has {shown} elements, not divisible by {parts}; {way}, "
+        "or allow uneven parts"
+    )
 
 
 def _check_batch(axes: Axes, table: SplitTable, sizes: dict[str, set[int]]) -> None:
@@ -102,7 +120,7 @@ def _check_batch(axes: Axes, table: SplitTable, sizes: dict[str, set[int]]) -> N
             parts *= max(sizes[dim])
         size = axes.axes[axis].size
         if len(dims) > 1 and size % parts and axes.axes[axis].name == "batch":
-            what = f"split batch on {' and '.join(dims)}"
+            what = f"split batch on {' and '.join(dims)} by {parts}"
             raise PlanError(indivisible(what, "batch", str(size), size, parts))
 
 
@@ -207,7 +225,7 @@ class _Work:
     # gradients on their way to sharded updates
 
     def _sharded_gradients(self) -> dict[int, dict[str, int]]:
-        """Gradients that a sharded update reads, through element-wise operators: mesh dim -> slot."""
+        """Gradients that a sharded update reads through element-wise operators: mesh dim -> slot."""
         found: dict[int, dict[str, int]] = {}
         for update in self.graph.updates:
             shards = self.resting[update.param]
@@ -238,7 +256,13 @@ class _Work:
             for name, slot in self.sharded.get(tensor, {}).items():
                 k = own.inputs[i][slot]
                 d = grid.names.index(name) if name in grid.names else -1
-                if d < 0 or k < 0 or own.iters[k].frozen or new[d] not in (REPLICATE, k) or k in new[:d]:
+                if (
+                    d < 0
+                    or k < 0
+                    or own.iters[k].frozen
+                    or new[d] not in (REPLICATE, k)
+                    or k in new[:d]
+                ):
                     continue
                 new[d] = k
                 for out, covers in zip(op.outputs, own.outputs):
@@ -291,7 +315,12 @@ class _Work:
                 covered = [s for s, it in enumerate(own.outputs[0]) if it == k]
                 if covered:
                     self.resting[op.outputs[0]] = {dim: covered[0]}
-        return Placed(grid, tuple(roles), self.label(op, stage, timed or self.plan.microbatches == 1), gather=gather)
+        return Placed(
+            grid,
+            tuple(roles),
+            self.label(op, stage, timed or self.plan.microbatches == 1),
+            gather=gather,
+        )
 
 
 def _fits(size: int, count: int, uneven: bool) -> bool:

@@ -41,7 +41,8 @@ def _by_pattern(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
         if entry.modules and s not in used:
             modules = sorted({graph.operators[op].module for op in forward})
             raise PlanError(
-                f"stage {s}: no operator matches {', '.join(entry.modules)}; the model has {', '.join(modules[:5])}, ..."
+                f"stage {s}: no operator matches {', '.join(entry.modules)}; "
+                f"the model has {', '.join(modules[:5])}, ..."
             )
     return stage
 
@@ -66,7 +67,7 @@ def _by_cost(graph: Graph, axes: Axes, forward: list[int], count: int) -> dict[i
 
 
 def _crossing_bytes(graph: Graph, forward: list[int]) -> list[int]:
-    """Per position in `forward`: bytes of values made before it and read (forward) at or after it."""
+    """Per position in `forward`: bytes of values made before it and read at or after it."""
     position = {op: i for i, op in enumerate(forward)}
     change = [0] * (len(forward) + 2)
     for op in forward:

@@ -8,6 +8,8 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.transform.cost import flops, is_heavy
 
+NEARLY = 0.75  # of another axis's gain: worth it for sharing more products
+
 
 @dataclass
 class _Score:
@@ -16,6 +18,17 @@ class _Score:
     flops: float = 0.0
     exchanged: float = 1.0
     heavy: set[int] = field(default_factory=set)
+
+    @property
+    def gain(self) -> float:
+        return self.flops / self.exchanged
+
+    def gives_way_to(self, other: _Score) -> bool:
+        """Whether `other` shares all that this one does and more, for nearly the same exchange.
+
+        So key and value heads win over the queries' repetition of them (grouped attention).
+        """
+        return self.heavy < other.heavy and other.gain >= NEARLY * self.gain
 
 
 def tensor_parallel_axes(graph: Graph, axes: Axes, parts: int) -> list[int]:
@@ -30,12 +43,14 @@ def tensor_parallel_axes(graph: Graph, axes: Axes, parts: int) -> list[int]:
     chosen: list[int] = []
     data = {a for t in graph.batch if t >= 0 for a in axes.slots[t]}
     in_params = {a for u in graph.updates for a in axes.slots[u.param]}
-    ranked = sorted(scores, key=lambda a: (-scores[a].flops / scores[a].exchanged, a))
-    for axis in ranked:
-        score = scores[axis]
-        if axis in data or axis not in in_params or axes.axes[axis].size % parts or not score.flops:
-            continue
-        if score.heavy & taken:
+    usable = {
+        a: score
+        for a, score in scores.items()
+        if a in in_params and a not in data and axes.axes[a].size % parts == 0 and score.flops
+    }
+    for axis, score in sorted(usable.items(), key=lambda item: (-item[1].gain, item[0])):
+        free = [other for other in usable.values() if not other.heavy & taken]
+        if score.heavy & taken or any(score.gives_way_to(other) for other in free):
             continue
         taken |= score.heavy
         chosen.append(axis)
@@ -68,14 +83,14 @@ def _add_exchanges(
         for it in own.iters:
             if it.reduce and not it.frozen and it.axis not in here:
                 scores.setdefault(it.axis, _Score()).exchanged += graph.tensors[tensor].num_bytes
-    for i, tensor in enumerate(operator.inputs):
+    for tensor in operator.inputs:
         for axis in set(axes.slots[tensor]) - usable:
             scores.setdefault(axis, _Score()).exchanged += graph.tensors[tensor].num_bytes
 
 
 def token_axes(graph: Graph, axes: Axes, split: set[int]) -> list[int]:
-    """The axes of positions: those that, beside the batch's first, run through what operators with a
-    contracted tensor-parallel axis put out, and that are in no parameter."""
+    """The axes of positions: those that, beside the batch's first, run through what operators with
+    a contracted tensor-parallel axis put out, and that are in no parameter."""
     in_params = {a for u in graph.updates for a in axes.slots[u.param]}
     batch = axes.names.get("batch", -1)
     found: dict[int, None] = {}

@@ -34,7 +34,9 @@ def test_golden(name: str, plan: str, update_golden: bool) -> None:
     assert text == path.read_text()
 
 
-@pytest.mark.parametrize("plan", ["hybrid(dp=2, tp=2, pp=2, microbatches=2, zero=2)", "zero(dp=2, stage=3)"])
+@pytest.mark.parametrize(
+    "plan", ["hybrid(dp=2, tp=2, pp=2, microbatches=2, zero=2)", "zero(dp=2, stage=3)"]
+)
 def test_compiling_twice_gives_the_same_bytes(plan: str) -> None:
     assert gpt().compile(plan).files == gpt().compile(plan).files
 

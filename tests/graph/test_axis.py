@@ -56,4 +56,6 @@ def test_text_has_a_line_for_every_operator() -> None:
     lines = to_text(mlp().graph).splitlines()
     for op in mlp().graph.operators:
         assert sum(f"= {op.target}(" in line for line in lines) >= 1
-    assert sum(" = aten" in line or " = superscaler" in line for line in lines) == len(mlp().graph.operators)
+    assert sum(" = aten" in line or " = superscaler" in line for line in lines) == len(
+        mlp().graph.operators
+    )

@@ -24,7 +24,10 @@ def pieces(layout: Layout, whole: np.ndarray) -> Parts:
     if layout.reduce == "sum":
         shares[0] = whole - sum(shares[1:])
     else:
-        shares = [np.where(s % len(indices) == n, whole, whole - 1) for n, s in enumerate([shares[0]] * len(indices))]
+        shares = [
+            np.where(s % len(indices) == n, whole, whole - 1)
+            for n, s in enumerate([shares[0]] * len(indices))
+        ]
     for part in layout.parts():
         share = shares[indices.index(layout.value(part))] if indices != [()] else whole
         box = tuple(slice(a, b) for a, b in layout.box(part))
@@ -40,7 +43,10 @@ def follow(path: Path, parts: Parts) -> Parts:
             parts = {there: parts[here] for here, there in pairs}
             continue
         devices = path.target if step.moved else path.source
-        parts = {rank: _step(step, _group(devices, rank, step), rank, parts, path.reduce) for rank in parts}
+        parts = {
+            rank: _step(step, _group(devices, rank, step), rank, parts, path.reduce)
+            for rank in parts
+        }
     return parts
 
 
@@ -108,7 +114,9 @@ def assert_holds(layout: Layout, whole: np.ndarray, parts: Parts) -> None:
     groups: dict[tuple[object, ...], list[np.ndarray]] = {}
     for part in layout.parts():
         rest = tuple(i for i, r in zip(part, layout.roles) if r != -2)
-        groups.setdefault((layout.box(part), rest), []).append(parts[int(layout.grid.devices[part])])
+        groups.setdefault((layout.box(part), rest), []).append(
+            parts[int(layout.grid.devices[part])]
+        )
     for (box, _), shares in groups.items():
         combine = np.sum if layout.reduce == "sum" else np.max
         expected = whole[_index(box)]  # type: ignore[arg-type]

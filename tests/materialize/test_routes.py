@@ -20,7 +20,9 @@ R, V = REPLICATE, VALUE
 SIZES = (8, 4)
 
 
-def layout(devices: np.ndarray, roles: tuple[int, ...], sizes: tuple[int, ...] = SIZES, reduce: str = "sum") -> Layout:
+def layout(
+    devices: np.ndarray, roles: tuple[int, ...], sizes: tuple[int, ...] = SIZES, reduce: str = "sum"
+) -> Layout:
     return Layout(Grid(devices, tuple(f"d{i}" for i in range(devices.ndim))), roles, sizes, reduce)
 
 
@@ -92,7 +94,13 @@ def test_irregular_ones_take_the_general_path(source: Layout, target: Layout) ->
 
 @st.composite
 def grids(draw: st.DrawFn, count: int) -> np.ndarray:
-    shapes = {1: [(1,)], 2: [(2,)], 4: [(4,), (2, 2)], 6: [(6,), (2, 3), (3, 2)], 8: [(8,), (2, 4), (2, 2, 2)]}
+    shapes = {
+        1: [(1,)],
+        2: [(2,)],
+        4: [(4,), (2, 2)],
+        6: [(6,), (2, 3), (3, 2)],
+        8: [(8,), (2, 4), (2, 2, 2)],
+    }
     shape = draw(st.sampled_from(shapes[count]))
     devices = np.array(draw(st.permutations(range(count)))).reshape(shape)
     return devices + draw(st.sampled_from([0, 0, 1, count]))

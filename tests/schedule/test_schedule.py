@@ -40,15 +40,13 @@ def text(plan: Plan) -> str:
 
 def test_one_f_one_b() -> None:
     assert text(policies.pipeline(pp=2, microbatches=4)) == (
-        "0: F0 F1 B0 F2 B1 F3 B2 B3\n"
-        "1: F0 B0 F1 B1 F2 B2 F3 B3"
+        "0: F0 F1 B0 F2 B1 F3 B2 B3\n1: F0 B0 F1 B1 F2 B2 F3 B3"
     )
 
 
 def test_gpipe() -> None:
     assert text(policies.pipeline(pp=2, microbatches=4, order="gpipe")) == (
-        "0: F0 F1 F2 F3 B0 B1 B2 B3\n"
-        "1: F0 F1 F2 F3 B0 B1 B2 B3"
+        "0: F0 F1 F2 F3 B0 B1 B2 B3\n1: F0 F1 F2 F3 B0 B1 B2 B3"
     )
 
 
@@ -172,7 +170,10 @@ def test_validate_finds_a_cycle() -> None:
     before[first] = {last: "order"}
     before[last] = {**before[last], first: "data"}
     cyclic = replace(graph, before=tuple(before))
-    for check in (lambda: validate_schedule(cyclic, timed), lambda: linearize(cyclic, [1.0] * len(before))):
+    for check in (
+        lambda: validate_schedule(cyclic, timed),
+        lambda: linearize(cyclic, [1.0] * len(before)),
+    ):
         with pytest.raises(ScheduleError, match="these tasks wait for each other") as caught:
             check()
         assert "(order)" in str(caught.value)

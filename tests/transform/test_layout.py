@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
@@ -30,7 +30,7 @@ def test_intervals_tile(start: int, size: int, count: int) -> None:
     parts = [interval(start, start + size, i, count) for i in range(count)]
     assert parts[0][0] == start
     assert parts[-1][1] == start + size
-    assert all(a[1] == b[0] for a, b in zip(parts, parts[1:]))
+    assert all(a[1] == b[0] for a, b in pairwise(parts))
     lengths = [b - a for a, b in parts]
     assert max(lengths) - min(lengths) <= 1
     assert lengths == sorted(lengths, reverse=True)
@@ -108,7 +108,9 @@ def test_match_time(
 
 
 @given(layouts(), st.integers(1, 3), st.data())
-def test_matched_parts_hold_all_that_is_read(layout: Layout, times: int, data: st.DataObject) -> None:
+def test_matched_parts_hold_all_that_is_read(
+    layout: Layout, times: int, data: st.DataObject
+) -> None:
     """What `match_time` says a reader waits for covers the reader's box."""
     reader_role = data.draw(st.sampled_from([REPLICATE, *range(len(layout.sizes))]))
     own_role = data.draw(st.sampled_from([REPLICATE, *range(len(layout.sizes))]))

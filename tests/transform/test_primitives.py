@@ -95,7 +95,12 @@ def test_recompute() -> None:
 def test_order() -> None:
     first, second = (select(mlp().graph, f"layers.{n}.fc1.mm", phase="forward") for n in (0, 1))
     (order,) = op_order(fresh(), first, second, first_part=(2,)).orders
-    assert (order.first, order.second, order.first_time, order.second_time) == (*first, *second, (2,), None)
+    assert (order.first, order.second, order.first_time, order.second_time) == (
+        *first,
+        *second,
+        (2,),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,17 +108,27 @@ def test_order() -> None:
     [
         (
             lambda p: op_trans(p, FC1, Split("batch", 3)),
-            "op_trans(layers.0.fc1.mm, split batch by 3): axis batch has 8 elements, not divisible by 3; "
-            "use 2, 4, 8, or allow uneven parts",
+            "op_trans(layers.0.fc1.mm, split batch by 3): axis batch has 8 elements, "
+            "not divisible by 3; use 2, 4, 8, or allow uneven parts",
         ),
         (lambda p: op_trans(p, FC1, Split("bacth", 2)), "no axis 'bacth' in this graph"),
-        (lambda p: op_trans(p, FC1, Split("layers.1.fc1.weight:0", 2)), "the operator has no such axis; it has batch"),
-        (lambda p: op_trans(p, FC1, Split("batch", 0)), "expected a number of parts above 0, found 0"),
+        (
+            lambda p: op_trans(p, FC1, Split("layers.1.fc1.weight:0", 2)),
+            "the operator has no such axis; it has batch",
+        ),
+        (
+            lambda p: op_trans(p, FC1, Split("batch", 0)),
+            "expected a number of parts above 0, found 0",
+        ),
         (lambda p: op_trans(p, "layers.9", Split("batch", 2)), "no operator matches 'layers.9'"),
-        (lambda p: op_trans(p, 10**6, Replicate(2)), "operator 1000000 does not exist; the graph has operators 0 to"),
+        (
+            lambda p: op_trans(p, 10**6, Replicate(2)),
+            "operator 1000000 does not exist; the graph has operators 0 to",
+        ),
         (
             lambda p: op_assign(op_trans(p, FC1, Split("batch", 2)), FC1, [0, 1, 2]),
-            "op_assign(layers.0.fc1.mm): the operator has parts of shape (2,), the devices (3,); give one device",
+            "op_assign(layers.0.fc1.mm): the operator has parts of shape (2,), "
+            "the devices (3,); give one device",
         ),
         (lambda p: op_assign(p, FC1, -1), "op_assign: expected device numbers from 0, found -1"),
         (lambda p: op_assign(p, FC1, 0.5), "op_assign: expected device numbers from 0, found 0.5"),

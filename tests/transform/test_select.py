@@ -65,7 +65,9 @@ def test_find_axes() -> None:
     assert find_axes(graph, axes, "x:0") == find_axes(graph, axes, "batch")
 
 
-@pytest.mark.parametrize("spec", ["nothing", "layers.0.fc1.weight:7", "layers.0.fc1.weight:x", ":0"])
+@pytest.mark.parametrize(
+    "spec", ["nothing", "layers.0.fc1.weight:7", "layers.0.fc1.weight:x", ":0"]
+)
 def test_no_such_axis(spec: str) -> None:
     with pytest.raises(PlanError, match="in this graph; expected an axis name or parameter:dim"):
         find_axes(mlp().graph, mlp().axes, spec)

@@ -14,6 +14,7 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
 from superscaler.transform import (
+    Grid,
     Partition,
     Recompute,
     Replicate,
@@ -103,7 +104,8 @@ def random_script(rng: Random, graph: Graph, axes: Axes) -> Script:
     groups = tuple(_group(rng, axes, ops, devices) for ops in _cut(rng, graph) if ops)
     orders: tuple[Ordered, ...] = ()
     if rng.random() < 0.3:
-        orders = tuple(_order(rng, graph) for _ in range(rng.choice((1, 1, 2, 4))))
+        parts = _time_shapes(groups)
+        orders = tuple(_order(rng, graph, parts) for _ in range(rng.choice((1, 1, 2, 4))))
     return Script(groups, orders, recompute)
 
 
@@ -178,11 +180,21 @@ def _nested(array: np.ndarray) -> Any:
     return tuples(array.tolist())
 
 
-def _order(rng: Random, graph: Graph) -> Ordered:
+def _time_shapes(groups: tuple[Group, ...]) -> dict[int, tuple[int, ...]]:
+    """Operator -> the shape of its parts in time."""
+    found = {}
+    for group in groups:
+        grid = Grid(np.array(group.devices), tuple(axis for axis, _ in group.splits))
+        found.update(dict.fromkeys(group.operators, grid.time_shape))
+    return found
+
+
+def _order(rng: Random, graph: Graph, parts: dict[int, tuple[int, ...]]) -> Ordered:
     """Mostly along the graph's own order, where it is not sure to be a cycle."""
     first, second = rng.sample(range(len(graph.operators)), 2)
     if rng.random() < 0.8:
         first, second = min(first, second), max(first, second)
-    if rng.random() < 0.3:
-        return Ordered(first, second, (rng.randrange(2),), (rng.randrange(2),))
-    return Ordered(first, second)
+    if rng.random() < 0.5:
+        return Ordered(first, second)
+    some = [tuple(rng.randrange(n) for n in parts.get(op, ())) for op in (first, second)]
+    return Ordered(first, second, *some)

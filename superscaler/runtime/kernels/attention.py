@@ -38,7 +38,8 @@ def attention(
     call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, query_start)
     kernel = attention_fused.forward_kernel(q, k, v, call)
     if kernel:
-        return kernel(*attention_fused.with_dense_rows(q, k, v), call)
+        q, k, v = attention_fused.with_dense_rows(q, k, v)
+        return kernel(q, k, v, call)
     return attention_math.forward(q, k, v, call)
 
 

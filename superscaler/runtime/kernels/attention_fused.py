@@ -26,12 +26,12 @@ def backward_kernel(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Bac
     return {"cpu": _cpu_backward, "cuda": attention_cuda.backward}.get(_device(q, k, v, call))
 
 
-def with_dense_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+def with_dense_rows(*tensors: Tensor) -> list[Tensor]:
     """The tensors, copied where the elements of a row do not lie together.
 
     The kernels need that and the one for CPUs does not check: it gives wrong results (torch 2.13).
     """
-    return tuple(x if x.stride(-1) == 1 else x.contiguous() for x in tensors)
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in tensors]
 
 
 def _device(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> str:
