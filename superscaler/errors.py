@@ -2,7 +2,7 @@
 
 
 class SuperScalerError(Exception):
-    """The root of all errors that are the user's to mend; the CLI prints them without a traceback."""
+    """The root of all errors that are the user's to mend; the CLI prints no traceback of them."""
 
 
 class TraceError(SuperScalerError):

@@ -31,7 +31,9 @@ def python(*arguments: str, folder: Path = ROOT) -> str:
 
 
 def test_gpt() -> None:
-    gpt = ss.load_workload(f"{ROOT}/examples/gpt.py:workload", SMALL_GPT | {"tied": True, "clip": 1.0})
+    gpt = ss.load_workload(
+        f"{ROOT}/examples/gpt.py:workload", SMALL_GPT | {"tied": True, "clip": 1.0}
+    )
     assert ss.verify(gpt, "megatron(tp=2)", processes=False).ok
 
 

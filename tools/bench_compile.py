@@ -42,8 +42,9 @@ SMALL_PLANS = {
     4: ("megatron(tp=4)", "hybrid(tp=2, pp=2, microbatches=4)"),
 }
 PEER = (
-    "nnScaler 0.8, the same 24 layers x 1,024 (an upper bound, on this kind of machine with torch 2.6; NOT measured\n"
-    "in this run): dp 2 13.0 s, tp 2 14.1 s, pp 2 13.5 s, tp 4 18.1 s; 2 GiB, and 1.16 GB of weights written."
+    "nnScaler 0.8 on the same 24 layers x 1,024, an upper bound (this kind of machine, torch 2.6;\n"
+    "NOT measured in this run): dp 2 13.0 s, tp 2 14.1 s, pp 2 13.5 s, tp 4 18.1 s; 2 GiB of\n"
+    "memory, and 1.16 GB of weights written."
 )
 
 
@@ -67,16 +68,19 @@ def main() -> None:
     if options.case:
         print(json.dumps(measure(Case(**json.loads(options.case)))))
         return
-    lines = [f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"]
-    lines += [f"load before: {os.getloadavg()[0]:.1f}", "", *HEADING]
-    print("\n".join(lines))
-    for case in cases(options.quick):
-        lines.append(line(case, in_process(case)))
-        print(lines[-1], flush=True)
-    lines += ["", PEER]
-    print(f"\n{PEER}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join([*lines, ""]))
+    with options.out.open("w") as file:
+
+        def say(text: str) -> None:
+            print(text, flush=True)
+            print(text, file=file, flush=True)
+
+        say(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
+        say(f"load of the machine before: {os.getloadavg()[0]:.1f}\n")
+        say("\n".join(HEADING))
+        for case in cases(options.quick):
+            say(line(case, in_process(case)))
+        say(f"\n{PEER}")
 
 
 def cases(quick: bool) -> list[Case]:
@@ -117,14 +121,13 @@ def in_process(case: Case) -> dict[str, float]:
 
 def measure(case: Case) -> dict[str, float]:
     """Trace, compile and save one case; loading the workload and imports are not counted."""
-    import superscaler as ss
+    from superscaler import compile, load_workload, trace
 
-    assert ss.trace and ss.compile
-    workload = ss.load_workload(WORKLOAD, {"layers": case.layers, **case.sizes})
+    workload = load_workload(WORKLOAD, {"layers": case.layers, **case.sizes})
     clock = Clock()
-    graph = ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)
+    graph = trace(workload.step, workload.model, workload.batch, workload.optimizer)
     trace_cpu, trace_wall = clock.lap()
-    program = ss.compile(graph, case.plan)
+    program = compile(graph, case.plan)
     with tempfile.TemporaryDirectory() as folder:
         program.save(folder)
         compile_cpu, compile_wall = clock.lap()

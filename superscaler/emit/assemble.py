@@ -175,7 +175,8 @@ def _place_conversions(listing: Listing, instances: list[tuple[Conversion, Time]
             memo = f"{[c.name for c in members]}|{rank in path.source}{rank in path.target}"
             if memo not in listing.texts:
                 base = f"convert_{members[0].id}_to_{members[-1].id}"
-                listing.texts[memo] = listing.place(base, bucket_function(emission, members, rank))
+                function = bucket_function(emission, members, rank, key)
+                listing.texts[memo] = listing.place(base, function)
             listing.schedules[rank].append((listing.texts[memo], key))
 
 

@@ -34,11 +34,15 @@ def boundary_function(emission: Emission, conversion: Conversion, rank: int, key
     return function
 
 
-def bucket_function(emission: Emission, members: list[Conversion], rank: int) -> Function:
+def bucket_function(
+    emission: Emission, members: list[Conversion], rank: int, key: Time
+) -> Function:
     """What `rank` does in several conversions between tasks that share one message."""
-    function = Function(f"{len(members)} together, first {conversion_comment(emission.program, members[0])}")
+    function = Function(
+        f"{len(members)} together, first {conversion_comment(emission.program, members[0])}"
+    )
     if is_move(members[0]):
-        _move_together(emission, members, rank, function)
+        _move_together(emission, members, rank, key, function)
         return function
     sources = [_source(emission, c, function) for c in members]
     names = tuple(c.name for c in members)
@@ -48,21 +52,28 @@ def bucket_function(emission: Emission, members: list[Conversion], rank: int) ->
     return function
 
 
-def _move_together(emission: Emission, members: list[Conversion], rank: int, function: Function) -> None:
-    paths = [next(iter(c.route.paths.values())) for c in members if c.route.paths]
+def _move_together(
+    emission: Emission, members: list[Conversion], rank: int, key: Time, function: Function
+) -> None:
+    paths = [c.route.paths[key] for c in members if c.route.paths]
     route = members[0].route
     if rank in paths[0].source:
         sources = [_source(emission, c, function) for c in members]
         peer = peer_constant(emission.constants, route, "to")
-        function.add(f'ctx.send_coalesced([{", ".join(sources)}], "{peer.name}")', (), tuple(sources))
+        function.add(
+            f'ctx.send_coalesced([{", ".join(sources)}], "{peer.name}")', (), tuple(sources)
+        )
     if rank in paths[0].target:
         names = tuple(c.name for c in members)
         shapes = tuple(
-            grouped(path.steps[0].after, emission.factors(c.tensor)) for path, c in zip(paths, members)
+            grouped(path.steps[0].after, emission.factors(c.tensor))
+            for path, c in zip(paths, members)
         )
         dtype = emission.program.partition.graph.tensors[members[0].tensor].dtype
         peer = peer_constant(emission.constants, route, "from")
-        function.add(f'{", ".join(names)} = ctx.recv_coalesced("{peer.name}", {shapes}, {dtype})', names)
+        function.add(
+            f'{", ".join(names)} = ctx.recv_coalesced("{peer.name}", {shapes}, {dtype})', names
+        )
         function.writes += [(c.name, _writes(c)) for c in members]
 
 
@@ -70,7 +81,9 @@ def _writes(conversion: Conversion) -> str:
     return spec(conversion.name, tuple(range(len(conversion.route.keys))))
 
 
-def _general(emission: Emission, conversion: Conversion, rank: int, key: Time, function: Function) -> None:
+def _general(
+    emission: Emission, conversion: Conversion, rank: int, key: Time, function: Function
+) -> None:
     tensor = emission.program.partition.graph.tensors[conversion.tensor]
     mine = exchanges(conversion.route, key)[rank]
     constant = exchange_constant(emission.program, emission.constants, conversion)
@@ -82,7 +95,9 @@ def _general(emission: Emission, conversion: Conversion, rank: int, key: Time, f
         function.writes.append((conversion.name, _writes(conversion)))
 
 
-def _regular(emission: Emission, conversion: Conversion, rank: int, key: Time, function: Function) -> None:
+def _regular(
+    emission: Emission, conversion: Conversion, rank: int, key: Time, function: Function
+) -> None:
     route, name = conversion.route, conversion.name
     assert route.paths is not None
     path = route.paths[key]
@@ -93,10 +108,24 @@ def _regular(emission: Emission, conversion: Conversion, rank: int, key: Time, f
     variable = ""
     if sends:
         variable = _source(emission, conversion, function)
-        emit_steps(function, name, variable, route, path.steps[:at], factors, emission.constants, "", moves and at > 0)
+        emit_steps(
+            function,
+            name,
+            variable,
+            route,
+            path.steps[:at],
+            factors,
+            emission.constants,
+            "",
+            moves and at > 0,
+        )
         variable = name if at else variable
     if moves and sends:
-        function.add(f'ctx.send({variable}, "{peer_constant(emission.constants, route, "to").name}")', (), (variable,))
+        function.add(
+            f'ctx.send({variable}, "{peer_constant(emission.constants, route, "to").name}")',
+            (),
+            (variable,),
+        )
     if not receives:
         return
     if moves:
@@ -138,7 +167,11 @@ def _source(emission: Emission, conversion: Conversion, function: Function) -> s
     shape = grouped(tuple(whole), emission.factors(conversion.tensor))
     listed = ", ".join(f"{p}.reshape({slots})" for p in parts)
     name = conversion.name
-    function.add(f"{name} = torch.cat([{listed}], {route.concat_slot}).reshape({shape})", (name,), tuple(parts))
+    function.add(
+        f"{name} = torch.cat([{listed}], {route.concat_slot}).reshape({shape})",
+        (name,),
+        tuple(parts),
+    )
     return name
 
 

@@ -53,7 +53,9 @@ def _json(data: dict[str, Any]) -> str:
     def text(value: Any) -> str:
         if not isinstance(value, dict) or not value:
             return json.dumps(value, sort_keys=True)
-        rows = (f"  {json.dumps(k)}: {json.dumps(v, sort_keys=True)}" for k, v in sorted(value.items()))
+        rows = (
+            f"  {json.dumps(k)}: {json.dumps(v, sort_keys=True)}" for k, v in sorted(value.items())
+        )
         return "{\n" + ",\n".join(rows) + "\n }"
 
     rows = (f" {json.dumps(key)}: {text(value)}" for key, value in sorted(data.items()))
@@ -83,14 +85,17 @@ def _program_text(
     tasks = "\n".join(listing.functions[name].task_text(name) for name in names)
     calls = "\n".join(f'    ("{name}", {time}),' for name, time in schedule)
     return (
-        f'"""Program {number + 1} of {count}: ranks {_ranks_text(ranks)}. Written by superscaler compile."""\n\n'
+        f'"""Program {number + 1} of {count}: ranks {_ranks_text(ranks)}. '
+        'Written by superscaler compile."""\n\n'
         "import torch\n\nfrom superscaler.runtime import Task\n\n"
         "aten = torch.ops.aten\nss = torch.ops.superscaler\n\n\n"
         f"{functions}\n\nTASKS = {{\n{tasks}\n}}\n\nSCHEDULE = [\n{calls}\n]\n"
     )
 
 
-def _constant_times(schedule: tuple[Entry, ...], used: dict[str, list[str]]) -> dict[str, list[Time]]:
+def _constant_times(
+    schedule: tuple[Entry, ...], used: dict[str, list[str]]
+) -> dict[str, list[Time]]:
     """Constant -> the time indices at which this schedule needs it."""
     times: dict[str, dict[Time, None]] = {}
     for name, time in schedule:
@@ -102,7 +107,10 @@ def _constant_times(schedule: tuple[Entry, ...], used: dict[str, list[str]]) -> 
 def _rank_text(
     program: Program, rank: int, number: int, constants: dict[str, Any], tables: str
 ) -> str:
-    parts = [f'"""Rank {rank}\'s constants for program_{number}.py."""\n', f'PROGRAM = "program_{number}"\nRANK = {rank}']
+    parts = [
+        f'"""Rank {rank}\'s constants for program_{number}.py."""\n',
+        f'PROGRAM = "program_{number}"\nRANK = {rank}',
+    ]
     parts.append(f"CONSTANTS = {pformat(constants, width=100, sort_dicts=True)}")
     parts.append(tables)
     parts.append(f"RESULTS = {_results(program, rank)!r}")
@@ -146,14 +154,21 @@ def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
         aliases.setdefault(name, []).append(alias)
 
     def entry(t: PTensor) -> dict[str, Any]:
-        return {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch."), "aliases": aliases.get(t.name, [])}
+        return {
+            "shape": list(t.shape),
+            "dtype": str(t.dtype).removeprefix("torch."),
+            "aliases": aliases.get(t.name, []),
+        }
 
     owners = {r.name: r.owner for r in program.results}
     return {
         "format": FORMAT,
         "torch": torch.__version__,
         "world_size": program.partition.num_devices,
-        "parameters": {t.name: {**entry(t), "trained": t.id in trained} for t in graph.of_kind(TensorKind.PARAM)},
+        "parameters": {
+            t.name: {**entry(t), "trained": t.id in trained}
+            for t in graph.of_kind(TensorKind.PARAM)
+        },
         "buffers": {t.name: entry(t) for t in graph.of_kind(TensorKind.BUFFER)},
         "batch": {
             "spec": pytree.treespec_dumps(graph.batch_spec),

@@ -49,8 +49,12 @@ class Emission:
     program: Program
     constants: Constants = field(default_factory=Constants)
     parts: dict[object, PartIndex] = field(default_factory=dict)
-    read_outside: set[str] = field(default_factory=set)  # values read outside the segment that makes them
-    inline: dict[int, list[Conversion]] = field(default_factory=dict)  # operator -> at-producer conversions
+    read_outside: set[str] = field(
+        default_factory=set
+    )  # values read outside the segment that makes them
+    inline: dict[int, list[Conversion]] = field(
+        default_factory=dict
+    )  # operator -> at-producer conversions
 
     def part_index(self, segment: Segment) -> PartIndex:
         return self.parts.setdefault(segment.grid.key, PartIndex(segment.grid, {}))
@@ -209,13 +213,21 @@ class _Writer:
             constant = exchange_constant(self.program, self.emission.constants, conversion)
             shape = local_shape(route.target, self.part, factors)
             dtype = self.graph.tensors[tensor].dtype
-            text = f'{conversion.name} = ctx.exchange({{(): {source}}}, "{constant.name}", {shape}, {dtype})'
+            call = f'ctx.exchange({{(): {source}}}, "{constant.name}", {shape}, {dtype})'
+            text = f"{conversion.name} = {call}"
             self.function.add(text, (conversion.name,), (source,), comment)
         else:
             assert route.paths is not None
             steps = next(iter(route.paths.values())).steps
             emit_steps(
-                self.function, conversion.name, source, route, steps, factors, self.emission.constants, comment
+                self.function,
+                conversion.name,
+                source,
+                route,
+                steps,
+                factors,
+                self.emission.constants,
+                comment,
             )
         self.local[conversion.name] = conversion.name
         self.pending.add(conversion.name)
@@ -228,11 +240,13 @@ class _Writer:
     def operator(self, op_id: int) -> None:
         op = self.graph.operators[op_id]
         if op.phase is Phase.UPDATE:
-            return self.update(op)
+            self.update(op)
+            return
         if op_id in self.fused:
-            return None
+            return
         if op_id in self.biased:
-            return self.biased_product(op, self.biased[op_id])
+            self.biased_product(op, self.biased[op_id])
+            return
         names = [self.read(op_id, i) for i in range(len(op.inputs))]
         call = self.local_call(op)
         outputs = [self.emission.name(t) if t >= 0 else "_" for t in op.outputs]
@@ -242,7 +256,9 @@ class _Writer:
             kwargs = {**kwargs, "device": torch.device("cpu")}  # written as ctx.device
         dense = ".contiguous()" if target in DENSE_ONLY else ""
         text = call_text(target, call.args, kwargs, lambda ref: names[ref.position] + dense)
-        left = ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
+        left = (
+            ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
+        )
         self.function.add(f"{left} = {text}", tuple(outputs), tuple(names), operator_comment(op))
         for t, name in zip(op.outputs, outputs):
             if t >= 0:
@@ -297,7 +313,9 @@ class _Writer:
     def finish(self) -> None:
         if self.updates:
             entries = ", ".join(f"{self._update_key(name)}: {grad}" for name, grad in self.updates)
-            self.function.add(f"ctx.optimizer_step({{{entries}}})", (), tuple(g for _, g in self.updates))
+            self.function.add(
+                f"ctx.optimizer_step({{{entries}}})", (), tuple(g for _, g in self.updates)
+            )
         positions = tuple(range(len(self.segment.time_shape)))
         for name, variable in self.local.items():
             if name in self.emission.read_outside:
@@ -306,7 +324,9 @@ class _Writer:
             for tensor in self.graph.operators[op].outputs:
                 for total, kept, reduce in self.program.accumulated.get(tensor, ()):
                     how = {"sum": "+", "max": "^"}[reduce]
-                    self.function.writes.append((self.emission.name(tensor), spec(total, kept) + how))
+                    self.function.writes.append(
+                        (self.emission.name(tensor), spec(total, kept) + how)
+                    )
 
     def _update_key(self, name: str) -> str:
         return f'"{name}"' if not self.segment.time_shape else f'("{name}", ctx.time)'
@@ -321,7 +341,10 @@ def operator_comment(op: Operator) -> str:
 def conversion_comment(program: Program, conversion: Conversion) -> str:
     """What a conversion does, from -> to."""
     name = program.partition.graph.tensors[conversion.tensor].name
-    ends = [layout_text(program, conversion.tensor, x) for x in (conversion.route.source, conversion.route.target)]
+    ends = [
+        layout_text(program, conversion.tensor, x)
+        for x in (conversion.route.source, conversion.route.target)
+    ]
     ranks = [ranks_text(x.grid) for x in (conversion.route.source, conversion.route.target)]
     if ranks[0] != ranks[1]:
         ends = [f"{end} ({where})" for end, where in zip(ends, ranks)]
@@ -334,7 +357,11 @@ def ranks_text(grid: Grid) -> str:
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
     runs = ranks == list(range(ranks[0], ranks[-1] + 1))
-    shown = f"{ranks[0]}-{ranks[-1]}" if runs else ",".join(str(r) for r in ranks[:8]) + (",..." if len(ranks) > 8 else "")
+    shown = (
+        f"{ranks[0]}-{ranks[-1]}"
+        if runs
+        else ",".join(str(r) for r in ranks[:8]) + (",..." if len(ranks) > 8 else "")
+    )
     return f"ranks {shown}"
 
 

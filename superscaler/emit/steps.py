@@ -46,7 +46,9 @@ def emit_steps(
         function.add(f"{variable} = ctx.wait({variable})", (variable,), (variable,))
 
 
-def step_text(value: str, route: Route, step: Step, factors: tuple[int, ...], constants: Constants) -> str:
+def step_text(
+    value: str, route: Route, step: Step, factors: tuple[int, ...], constants: Constants
+) -> str:
     """The call of one step (all kinds but move)."""
     group = group_constant(route, step, constants)
     shape = grouped(step.after, factors)
@@ -57,9 +59,12 @@ def step_text(value: str, route: Route, step: Step, factors: tuple[int, ...], co
         return f'ctx.all_gather({value}, "{group.name}", {step.before}, {step.slot}, {shape})'
     if step.kind == "reduce_scatter":
         op = "" if route.source.reduce == "sum" else f', op="{route.source.reduce}"'
-        return f'ctx.reduce_scatter({value}, "{group.name}", {step.before}, {step.slot}, {shape}{op})'
+        return (
+            f'ctx.reduce_scatter({value}, "{group.name}", {step.before}, {step.slot}, {shape}{op})'
+        )
     if step.kind == "all_to_all":
-        return f'ctx.all_to_all({value}, "{group.name}", {step.before}, {step.split}, {step.slot}, {shape})'
+        dims = f"{step.before}, {step.split}, {step.slot}"
+        return f'ctx.all_to_all({value}, "{group.name}", {dims}, {shape})'
     assert step.kind == "chunk", step.kind
     index = coordinate_constant(route, step, constants)
     count = step.before[step.slot] // step.after[step.slot]
@@ -84,7 +89,9 @@ def _array_key(route: Route, step: Step) -> object:
     """Identifies the device array that a step's groups are cut from, whatever the route."""
     assert route.paths is not None
     arrays = {(_array(p, step).tobytes(), _array(p, step).shape) for p in route.paths.values()}
-    return next(iter(arrays)) if len(arrays) == 1 else (route.source.key, route.target.key, step.moved)
+    return (
+        next(iter(arrays)) if len(arrays) == 1 else (route.source.key, route.target.key, step.moved)
+    )
 
 
 def group_constant(route: Route, step: Step, constants: Constants) -> Constant:
@@ -133,11 +140,15 @@ def peer_constant(constants: Constants, route: Route, direction: str) -> Constan
 
     def value(rank: int, time: Time) -> int:
         path = path_at(route, time)
-        mine, theirs = (path.source, path.target) if direction == "to" else (path.target, path.source)
+        mine, theirs = (
+            (path.source, path.target) if direction == "to" else (path.target, path.source)
+        )
         flat = mine.ravel().tolist()
         return int(theirs.ravel()[flat.index(rank)]) if rank in flat else -1
 
     assert route.paths is not None
-    arrays = {(p.source.tobytes(), p.target.tobytes(), prod(p.source.shape)) for p in route.paths.values()}
+    arrays = {
+        (p.source.tobytes(), p.target.tobytes(), prod(p.source.shape)) for p in route.paths.values()
+    }
     key = next(iter(arrays)) if len(arrays) == 1 else (route.source.key, route.target.key)
     return constants.get(direction, (direction, key), value)

@@ -1,0 +1,1 @@
+"""The IR: tensors, operators, axes and the graph they make."""

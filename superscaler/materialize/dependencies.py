@@ -82,7 +82,9 @@ class _Work:
         key = (source.key, target.key, item_bytes)
         if key not in self.routes:
             match = match_time(source, target)
-            self.routes[key] = plan_route(source, target, match, item_bytes, self.cluster, self.paths)
+            self.routes[key] = plan_route(
+                source, target, match, item_bytes, self.cluster, self.paths
+            )
         return self.routes[key]
 
 
@@ -208,20 +210,27 @@ def _is_aligned(route: Route) -> bool:
     """Producer and reader run on one grid shape in time, part by part."""
     source, target = route.source.grid, route.target.grid
     positions = route.match.sources
-    return positions == tuple(range(len(target.time_dims))) and source.time_shape == target.time_shape
+    return (
+        positions == tuple(range(len(target.time_dims))) and source.time_shape == target.time_shape
+    )
 
 
 def _same_ranks(route: Route) -> bool:
     """Whether, at every time, the value moves only among the ranks that read it."""
     if route.paths is None:
         return False
-    return all(set(p.source.ravel().tolist()) == set(p.target.ravel().tolist()) for p in route.paths.values())
+    return all(
+        set(p.source.ravel().tolist()) == set(p.target.ravel().tolist())
+        for p in route.paths.values()
+    )
 
 
 def _gathers_at_use(work: _Work, tensor: int, reader: int) -> bool:
     """Whether the plan wants this tensor gathered at each use (ZeRO stage 3)."""
     graph, placed = work.partition.graph, work.partition.placed
-    maker = graph.producer[tensor][0] if tensor in graph.producer else graph.update_of.get(tensor, -1)
+    maker = (
+        graph.producer[tensor][0] if tensor in graph.producer else graph.update_of.get(tensor, -1)
+    )
     is_rest = tensor not in graph.producer or not placed[maker].grid.time_dims
     return maker >= 0 and maker != reader and is_rest and placed[maker].gather == "use"
 
@@ -281,7 +290,9 @@ def _notes(work: _Work) -> list[str]:
     if not general:
         return []
     more = f" and {len(general) - 5} more" if len(general) > 5 else ""
-    return [f"general path (point to point) for {len(general)} conversions: {', '.join(names)}{more}"]
+    return [
+        f"general path (point to point) for {len(general)} conversions: {', '.join(names)}{more}"
+    ]
 
 
 def has_partial_values(layout: Layout) -> bool:

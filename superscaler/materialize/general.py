@@ -8,6 +8,7 @@ from math import prod
 
 from superscaler.materialize.conversion import Route, Time
 from superscaler.transform.layout import Box, Layout
+from superscaler.transform.partition import VALUE
 
 Part = tuple[int, ...]
 
@@ -41,15 +42,25 @@ def exchanges(route: Route, key: Time) -> dict[int, Exchange]:
     """Rank -> its part in bringing the tensor to the readers' parts at time key `key`."""
     plan: dict[int, Exchange] = {}
     sources = _source_parts(route, key)
+    own_values = _own_value_dims(route)
     for part in _reader_parts(route, key):
         rank = int(route.target.grid.devices[part])
         mine = plan.setdefault(rank, Exchange())
         box = route.target.box(part)
         mine.out = tuple(b - a for a, b in box)
-        if any(route.target.value(part)):
+        if any(part[d] for d in own_values):
             continue  # a partial value other than the first: zero
         _fill(plan, route.source, sources, box, rank)
     return plan
+
+
+def _own_value_dims(route: Route) -> list[int]:
+    """The reader's dims of partial values but those, in time, along which each part reads the
+    producer's partial value of the same index."""
+    source, target = route.source, route.target
+    pairs = zip(source.grid.time_dims, route.match.sources)
+    taken = {target.grid.time_dims[s] for d, s in pairs if s >= 0 and source.roles[d] == VALUE}
+    return [d for d, role in enumerate(target.roles) if role == VALUE and d not in taken]
 
 
 def _reader_parts(route: Route, key: Time) -> list[Part]:

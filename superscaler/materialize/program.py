@@ -87,9 +87,13 @@ class Program:
     reads: dict[tuple[int, int], Read]
     conversions: tuple[Conversion, ...]
     owned: tuple[Own, ...]
-    accumulated: dict[int, tuple[tuple[str, tuple[int, ...], str], ...]]  # tensor -> (name, kept time positions, sum or max)
+    accumulated: dict[
+        int, tuple[tuple[str, tuple[int, ...], str], ...]
+    ]  # tensor -> (name, kept time positions, sum or max)
     results: tuple[Result, ...]
-    new_buffers: tuple[tuple[int, ValueRef, str], ...]  # buffer, its new value, the owned buffer's name
+    new_buffers: tuple[
+        tuple[int, ValueRef, str], ...
+    ]  # buffer, its new value, the owned buffer's name
     notes: tuple[str, ...] = field(default=())
 
     def inline_of(self, segment: int) -> tuple[Conversion, ...]:

@@ -34,7 +34,7 @@ class SpaceLayout:
 @dataclass(frozen=True, slots=True)
 class State:
     """`splits[slot]` are the fine grid dims that split the slot, major to minor; `values` the dims
-    of partial values; all other dims replicate. `moved` tells whether the data is at the reader's."""
+    of partial values; all other dims replicate. `moved` tells if the data is at the reader's."""
 
     splits: tuple[tuple[int, ...], ...]
     values: frozenset[int]

@@ -71,5 +71,3 @@ def _task_costs(partition: Partition, tasks: TaskGraph) -> list[float]:
         total = sum(cost(partition.graph, partition.axes, op) for op in segment.operators)
         per_segment.append(1.0 + total / parts)
     return [per_segment[t.segment] for t in tasks.tasks]
-
-

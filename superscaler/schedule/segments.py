@@ -65,7 +65,9 @@ def data_edges(partition: Partition) -> list[Edge]:
             source = source_layout(partition, tensor)
             assert source is not None
             reader = input_layout(partition, op.id, i)
-            edges.append(Edge(graph.producer[tensor][0], op.id, i, _cached_match(cache, source, reader)))
+            edges.append(
+                Edge(graph.producer[tensor][0], op.id, i, _cached_match(cache, source, reader))
+            )
     return edges
 
 
@@ -111,12 +113,14 @@ def build_segments(partition: Partition, edges: list[Edge], order: list[int]) ->
     for op in order:
         groups.setdefault((keys[op], levels[op]), []).append(op)
     rank = {op: i for i, op in enumerate(order)}
-    parts = [sorted(ops, key=rank.__getitem__) for ops in _merge(list(groups.values()), keys, edges)]
+    parts = [
+        sorted(ops, key=rank.__getitem__) for ops in _merge(list(groups.values()), keys, edges)
+    ]
     return [_segment(partition, i, ops, barriers[ops[0]]) for i, ops in enumerate(parts)]
 
 
 def _segment(partition: Partition, i: int, ops: list[int], barrier: int) -> Segment:
-    """What a barrier waits for is no part of its stage's macro tasks: it gets a label of its own."""
+    """What a barrier waits for is no part of its stage's macro tasks: it has its own label."""
     placed = partition.placed[ops[0]]
     label = placed.label or partition.graph.operators[ops[0]].phase.value
     label = label if barrier == NO_BARRIER else f"before_barrier_{label}"
@@ -157,7 +161,7 @@ def barrier_levels(
 def _levels(
     partition: Partition, edges: list[Edge], order: list[int], keys: Sequence[tuple[object, ...]]
 ) -> list[int]:
-    """How many segment boundaries lie above each operator; lowered to its readers' where possible."""
+    """How many segment boundaries lie above each operator; lowered to its readers' if possible."""
     incoming: list[list[Edge]] = [[] for _ in keys]
     outgoing: list[list[Edge]] = [[] for _ in keys]
     for edge in edges:
@@ -177,7 +181,9 @@ def _levels(
     return levels
 
 
-def _merge(groups: list[list[int]], keys: Sequence[tuple[object, ...]], edges: list[Edge]) -> list[list[int]]:
+def _merge(
+    groups: list[list[int]], keys: Sequence[tuple[object, ...]], edges: list[Edge]
+) -> list[list[int]]:
     """Join groups of one key as long as no path leads out of the joined group and back."""
     home = {op: g for g, ops in enumerate(groups) for op in ops}
     after: list[set[int]] = [set() for _ in groups]
@@ -222,7 +228,11 @@ def _detour(after: list[set[int]], start: int, goal: int) -> bool:
 
 
 def _contract(
-    after: list[set[int]], before: list[set[int]], mixing: set[tuple[int, int]], keep: int, gone: int
+    after: list[set[int]],
+    before: list[set[int]],
+    mixing: set[tuple[int, int]],
+    keep: int,
+    gone: int,
 ) -> None:
     """Group `gone` becomes part of group `keep`."""
     for n in after[gone]:

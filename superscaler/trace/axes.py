@@ -175,7 +175,16 @@ def _operator_axes(
         for k, root in enumerate(atoms[name]):
             stuck = name in frozen or (axis.indexed and k > 0)
             iters.append(
-                Iter(axis_of(root), classes.size[root], name, k, axis.reduce, axis.indexed, stuck, axis.cost)
+                Iter(
+                    axis_of(root),
+                    classes.size[root],
+                    name,
+                    k,
+                    axis.reduce,
+                    axis.indexed,
+                    stuck,
+                    axis.cost,
+                )
             )
     operands = []
     for (tensor, operand), fits in zip(_operands(op, rule), linked):
@@ -187,7 +196,9 @@ def _operator_axes(
                 covered += [FROZEN_SLOT] * len(own)
         operands.append(tuple(covered))
     count = len(op.inputs)
-    return OperatorAxes(tuple(iters), tuple(operands[:count]), tuple(operands[count:]), rule, has_rule)
+    return OperatorAxes(
+        tuple(iters), tuple(operands[:count]), tuple(operands[count:]), rule, has_rule
+    )
 
 
 def _names(

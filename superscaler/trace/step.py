@@ -14,7 +14,7 @@ from superscaler.errors import TraceError
 from superscaler.graph.graph import Graph, Update
 from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
-from superscaler.trace.capture import Capture, capture
+from superscaler.trace.capture import Capture, capture, no_collections
 from superscaler.trace.clip import clip_gradients
 from superscaler.trace.draft import Draft, Finished, Value, finish, live_operators
 from superscaler.trace.importer import Importer, given_tensor, link_backward
@@ -55,8 +55,9 @@ def trace(
     _check_step(step)
     trained = _trained_parameters(model)
     state = probe_optimizer(optimizer, trained)
-    captured = capture(step, model, leaves, lambda values: tree_unflatten(values, spec))
-    return _Assembly(model, leaves, spec, state, captured, clip_grad_norm).graph()
+    with no_collections():
+        captured = capture(step, model, leaves, lambda values: tree_unflatten(values, spec))
+        return _Assembly(model, leaves, spec, state, captured, clip_grad_norm).graph()
 
 
 class _Assembly:

@@ -80,7 +80,8 @@ def _nothing(graph: Graph, patterns: tuple[str, ...], phase: str) -> str:
     what = f" in phase {phase}" if phase else ""
     return (
         f"no operator matches {', '.join(repr(p) for p in patterns)}{what}; "
-        f"expected module paths or operator names (* matches one component), for example {', '.join(close)}"
+        "expected module paths or operator names (* matches one component), "
+        f"for example {', '.join(close)}"
     )
 
 

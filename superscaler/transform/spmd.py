@@ -225,7 +225,7 @@ class _Work:
     # gradients on their way to sharded updates
 
     def _sharded_gradients(self) -> dict[int, dict[str, int]]:
-        """Gradients that a sharded update reads through element-wise operators: mesh dim -> slot."""
+        """Gradients that a sharded update reads through element-wise operators: dim -> slot."""
         found: dict[int, dict[str, int]] = {}
         for update in self.graph.updates:
             shards = self.resting[update.param]

@@ -74,6 +74,16 @@ def test_other_shapes_of_the_same_devices() -> None:
     assert kinds(layout(TWO_BY_TWO, (0, 0)), layout(FOUR, (0,))) == []
 
 
+def test_dims_in_another_order() -> None:
+    """The same devices, their grid's three dims turned around."""
+    cube = np.arange(8).reshape(2, 2, 2)
+    source = layout(cube, (0, R, 1))
+    for order in ((1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        roles = tuple(source.roles[d] for d in order)
+        assert kinds(source, layout(cube.transpose(order), roles)) == []
+        check(source, layout(cube.transpose(order), (1, 0, R)))
+
+
 @pytest.mark.parametrize(
     ("source", "target"),
     [

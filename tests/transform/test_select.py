@@ -22,6 +22,7 @@ from superscaler.transform.select import find_axes, matched_prefix, matches, sel
         ("a.b.layers.3", "**.layers.*", "a.b.layers.3"),
         ("layers.13", "layers.1*", "layers.13"),
         ("layersX3", "layers.3", None),
+        ("layers.3.attention.mlp", "layers.*.mlp", None),
     ],
 )
 def test_patterns(path: str, pattern: str, prefix: str | None) -> None:

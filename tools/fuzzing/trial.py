@@ -150,6 +150,7 @@ def _judge(trial: _Trial, error: BaseException | None) -> tuple[str, str, str]:
 def classed(message: str) -> str:
     """The first line of an error without its names and numbers, to count errors of one kind."""
     line = re.sub(r"\(<superscaler.*?>.*\)|\(.*?\)", "()", message.split("\n")[0])
+    line = re.sub(r"; use .*", "", line)
     line = re.sub(r"(op_\w+\().*?([,)])", r"\1...\2", line)
     line = re.sub(r"'[^']*'|\[[^]]*\]", "...", line)
     line = re.sub(r"[\w./*]*[._/][\w./*:]+|\d[\d.e-]*", "_", line)

@@ -1,0 +1,1 @@
+"""Dependency preserving: from layouts to the communication between them."""

@@ -1,0 +1,1 @@
+"""Space-time scheduling: segments, tasks and the order all devices follow."""
