@@ -14,7 +14,18 @@ from superscaler.workload import cast, load_workload
 
 MODELS = Path(__file__).parent / "models"
 FAMILIES = (
-    "mlp gpt gpt2 llama bert vit swin mbart t5 whisper mixtral resnet".split()
+    "mlp",
+    "gpt",
+    "gpt2",
+    "llama",
+    "bert",
+    "vit",
+    "swin",
+    "mbart",
+    "t5",
+    "whisper",
+    "mixtral",
+    "resnet",
 )
 MIXED = """
 stages:
