@@ -14,7 +14,7 @@ HEAVY = (
     "convolution_backward",
     "attention",
     "attention_backward",
-    "addmm",
+    "grouped_mm",
 )
 FLOPS_PER_BYTE = 50.0  # of memory traffic, against arithmetic
 
@@ -25,14 +25,17 @@ def is_heavy(target: str) -> bool:
 
 
 def flops(graph: Graph, axes: Axes, op: int) -> float:
-    """Multiply-adds of a product operator, from its iteration axes; 0 for others."""
+    """Twice the multiplications of a product operator; 0 for others."""
     operator = graph.operators[op]
     if not is_heavy(operator.target):
         return 0.0
+    shapes = [graph.tensors[t].shape for t in operator.inputs]
+    if "convolution_backward" in operator.target:
+        return 4.0 * prod(shapes[0]) * prod(shapes[2][1:])
+    if "convolution" in operator.target:
+        return 2.0 * prod(graph.tensors[operator.outputs[0]].shape) * prod(shapes[1][1:])
     size = 2.0 * prod(it.size for it in axes.operators[op].iters)
-    if operator.target.endswith("convolution_backward.default"):
-        size *= 2
-    return size
+    return size / shapes[-1][0] if "grouped_mm" in operator.target else size
 
 
 def cost(graph: Graph, axes: Axes, op: int) -> float:
