@@ -1,4 +1,4 @@
-"""Every model family of the issue under every form of parallelism, in float64 on in-process ranks."""
+"""Every model family under every form of parallelism, in float64 on in-process ranks."""
 
 from pathlib import Path
 

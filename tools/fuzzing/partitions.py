@@ -1,4 +1,4 @@
-"""Random partitions by the primitives: any operators, split in any way, on any devices, in any order."""
+"""Random partitions by the primitives: any operators, split, placed and ordered in any way."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _axis(rng: Random, axes: Axes, operators: tuple[int, ...]) -> str:
 
 
 def _devices(rng: Random, shape: tuple[int, ...], count: int) -> np.ndarray:
-    """Devices of parts: all in space, in space along some dims and in time along others, or mixed."""
+    """Devices of parts: in space, in space along some dims and in time along others, or mixed."""
     total = prod(shape)
     kind = rng.choice(("space", "space", "dims", "dims", "dims", "mixed", "one"))
     if kind == "space" and total <= count:
