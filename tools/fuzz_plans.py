@@ -41,14 +41,26 @@ def main() -> int:
     for outcome in _outcomes(options):
         summary.add(outcome)
         if outcome.verdict == FAILED:
-            command = f"python tools/fuzz_plans.py --seed {options.seed} --only {outcome.number}"
-            models = f" --models {options.models}" if options.models != NUM_MODELS else ""
-            print(f"FAILED {command}{models}  # {outcome.subject}, {outcome.why}", flush=True)
+            what = f"# {outcome.subject}, {outcome.why}"
+            print(f"FAILED {_command(options, outcome)}  {what}", flush=True)
     text = summary.text(time.perf_counter() - begin)
     print(text)
     if options.report is not None:
         options.report.write_text(text + "\n")
     return int(summary.num_failed > 0)
+
+
+def _command(options: argparse.Namespace, outcome: Outcome) -> str:
+    """How to run one plan again."""
+    command = f"python tools/fuzz_plans.py --seed {options.seed} --only {outcome.number}"
+    command += f" --models {options.models}" if options.models != NUM_MODELS else ""
+    return command + (
+        " --gloo-every 1" if _is_on_processes(options.gloo_every, outcome.number) else ""
+    )
+
+
+def _is_on_processes(every: int, number: int) -> bool:
+    return every > 0 and number % every == every - 1
 
 
 def _options() -> argparse.Namespace:
@@ -97,7 +109,7 @@ def _run_chunk(work: Work) -> Iterator[Outcome]:
     seed, models, gloo_every, numbers = work
     for number in numbers:
         subject = _subject(seed, number % models)
-        on_processes = gloo_every > 0 and number % gloo_every == gloo_every - 1
+        on_processes = _is_on_processes(gloo_every, number)
         yield attempt(number, subject, plan_of(seed, number, subject), on_processes)
 
 

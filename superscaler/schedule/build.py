@@ -5,8 +5,15 @@ from __future__ import annotations
 import networkx as nx
 
 from superscaler.errors import ScheduleError
-from superscaler.schedule.linear import Timed, linearize
-from superscaler.schedule.segments import ORDERED, Edge, build_segments, data_edges, update_edges
+from superscaler.schedule.linear import Timed, has_cycle, linearize
+from superscaler.schedule.segments import (
+    ORDERED,
+    Edge,
+    build_segments,
+    data_edges,
+    single_segments,
+    update_edges,
+)
 from superscaler.schedule.tasks import TaskGraph, build_tasks
 from superscaler.transform.cost import cost
 from superscaler.transform.match import ALL, TimeMatch
@@ -20,9 +27,22 @@ def build_schedule(partition: Partition) -> tuple[TaskGraph, Timed]:
     """
     edges = [*data_edges(partition), *update_edges(partition), *_order_edges(partition)]
     order = _operator_order(partition, edges)
-    segments = build_segments(partition, edges, order)
-    tasks = build_tasks(partition, segments, edges)
+    tasks = build_tasks(partition, build_segments(partition, edges, order), edges)
+    if not _keeps_orders(partition, tasks) or has_cycle(tasks):
+        # An order can hold between operators and not between the segments that they are part of.
+        tasks = build_tasks(partition, single_segments(partition, edges, order), edges)
     return tasks, linearize(tasks, _task_costs(partition, tasks))
+
+
+def _keeps_orders(partition: Partition, tasks: TaskGraph) -> bool:
+    """Whether operators of one segment that are ordered part by part run in that order."""
+    for order in partition.orders:
+        segment = tasks.segments[tasks.home[order.first]]
+        if segment.id == tasks.home[order.second]:
+            position = segment.operators.index
+            if position(order.first) > position(order.second):
+                return False
+    return True
 
 
 def _order_edges(partition: Partition) -> list[Edge]:

@@ -55,6 +55,24 @@ def linearize(graph: TaskGraph, cost: list[float]) -> Timed:
     return Timed(tuple(order), tuple(start), tuple(end))
 
 
+def has_cycle(graph: TaskGraph) -> bool:
+    """Whether some tasks wait for each other."""
+    after: list[list[int]] = [[] for _ in graph.tasks]
+    waiting = [len(befores) for befores in graph.before]
+    for task, befores in enumerate(graph.before):
+        for b in befores:
+            after[b].append(task)
+    ready = [t for t, count in enumerate(waiting) if not count]
+    done = 0
+    while ready:
+        done += 1
+        for n in after[ready.pop()]:
+            waiting[n] -= 1
+            if not waiting[n]:
+                ready.append(n)
+    return done < len(graph.tasks)
+
+
 def find_cycle(graph: TaskGraph, among: set[int]) -> list[int]:
     """A cycle of tasks in which each waits for the next; `among` must contain one."""
     task = min(among)

@@ -8,7 +8,7 @@ index) always have an acyclic order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from superscaler.transform.layout import Layout, input_layout, source_layout
@@ -117,6 +117,14 @@ def build_segments(partition: Partition, edges: list[Edge], order: list[int]) ->
         sorted(ops, key=rank.__getitem__) for ops in _merge(list(groups.values()), keys, edges)
     ]
     return [_segment(partition, i, ops, barriers[ops[0]]) for i, ops in enumerate(parts)]
+
+
+def single_segments(partition: Partition, edges: list[Edge], order: list[int]) -> list[Segment]:
+    """A segment for each operator: where orders leave no room for larger ones."""
+    barriers, _ = barrier_levels(partition, edges, order)
+    names = [operator.name for operator in partition.graph.operators]
+    alone = [_segment(partition, i, [op], barriers[op]) for i, op in enumerate(order)]
+    return [replace(s, name=names[s.operators[0]]) for s in alone]
 
 
 def _segment(partition: Partition, i: int, ops: list[int], barrier: int) -> Segment:

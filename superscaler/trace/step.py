@@ -86,7 +86,7 @@ class _Assembly:
         importer = Importer(self.draft)
         importer.run(self.captured, self.given)
         loss = importer.env[self.captured.loss]
-        metrics = [(name, importer.env[node]) for name, node in self.captured.metrics]
+        metrics = [(name, self._kept(importer.env[n])) for name, n in self.captured.metrics]
         buffers = {
             self.given["buffer", name]: importer.env[node]
             for name, node in self.captured.buffers.items()
@@ -131,6 +131,15 @@ class _Assembly:
             if isinstance(leaf, Tensor):
                 own = f"batch.{name}" if name in taken else name
                 self.given["input", name] = given_tensor(self.draft, TensorKind.INPUT, own, leaf)
+
+    def _kept(self, metric: int) -> int:
+        """A metric that is a parameter is copied, for the update changes parameters in place."""
+        draft = self.draft.tensors[metric]
+        if draft.kind is not TensorKind.PARAM:
+            return metric
+        made = [(draft.shape, draft.dtype)]
+        copy = "aten.clone.default"
+        return self.draft.call(copy, (Value(metric),), {}, made, phase=Phase.BACKWARD)[0]
 
     def _grads(self, importer: Importer) -> dict[str, int]:
         """The gradients in the order of the parameters."""

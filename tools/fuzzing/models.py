@@ -88,6 +88,8 @@ class Residual(nn.Module):
         self.scale = nn.Parameter(torch.randn(width), requires_grad=rng.random() < 0.5)
         self.register_buffer("shift", torch.randn(width))
         self.head = nn.Linear(width, out)
+        if rng.random() < 0.3:
+            self.unused = nn.Parameter(torch.randn(width))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * self.scale + self.shift
@@ -262,7 +264,8 @@ def twin(rng: Random) -> tuple[Step, nn.Module, Batch]:
         logits = model(batch["a"], batch["b"])
         right = torch.arange(logits.shape[0])
         one, other = F.cross_entropy(logits, right), F.cross_entropy(logits.t(), right)
-        return (one + other) / 2, {"one": one.detach(), "other": other.detach()}
+        metrics = {"one": one.detach(), "other": other.detach(), "heat": model.heat.detach()}
+        return (one + other) / 2, metrics
 
     return step, Twin(rng, width), batch
 

@@ -155,7 +155,7 @@ def _axis(rng: Random, axes: Axes, operators: tuple[int, ...]) -> str:
 
 
 def _devices(rng: Random, shape: tuple[int, ...], count: int) -> np.ndarray:
-    """Devices of parts: in space, in space along some dims and in time along others, or mixed."""
+    """Devices of parts: all in space, in space and time by dims, or mixed."""
     total = prod(shape)
     kind = rng.choice(("space", "space", "dims", "dims", "dims", "mixed", "one"))
     if kind == "space" and total <= count:

@@ -45,9 +45,9 @@ class Summary:
         devices = Counter(o.devices for o in accepted)
         shown = ", ".join(f"{n} on {d}" for d, n in sorted(devices.items()))
         models = Counter(o.subject for o in accepted)
+        split = sum(o.is_split for o in accepted)
         return [
-            f"accepted plans by devices: {shown}; "
-            f"{sum(o.is_split for o in accepted)} split something",
+            f"accepted plans by devices: {shown}; {split} split something",
             f"accepted plans by model: {', '.join(f'{n} {m}' for m, n in models.most_common())}",
         ]
 
