@@ -32,7 +32,9 @@ def train_in_processes(
     """Every rank in a process of its own.
 
     The processes are forked, so that an optimizer that is a lambda, which cannot be pickled,
-    reaches them; they run no autograd, and use one thread, which a fork allows.
+    reaches them; they run no autograd, and use one thread, which a fork allows. A process that ran
+    MKL in several threads before (ranks in threads, say) should have been started with
+    MKL_DISABLE_FAST_MM=1: MKL's memory manager does not survive such a fork (torch 2.13).
 
     Raises VerifyError with the error of the first rank that fails, or with the ranks that have not
     finished after `timeout` seconds.
