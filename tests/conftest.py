@@ -1,11 +1,5 @@
 """What every test gets: one thread, no GPU tests without a GPU, process tests on one worker."""
 
-import os
-
-# Before torch is imported: a process forked after several threads used MKL can loop for ever in
-# MKL's own memory manager (seen with torch 2.13). Tests run ranks in threads, then fork others.
-os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
-
 import pytest
 import torch
 

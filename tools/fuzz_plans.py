@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import pprint
 import sys
 import time
@@ -21,10 +20,6 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-
-# Before torch is imported: a process forked after several threads used MKL can loop for ever in
-# MKL's own memory manager (seen with torch 2.13), and ranks are threads first, processes then.
-os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 
 import torch
 from fuzzing.report import Summary

@@ -32,9 +32,7 @@ def train_in_processes(
     """Every rank in a process of its own.
 
     The processes are forked, so that an optimizer that is a lambda, which cannot be pickled,
-    reaches them; they run no autograd, and use one thread, which a fork allows. A process that ran
-    MKL in several threads before (ranks in threads, say) should have been started with
-    MKL_DISABLE_FAST_MM=1: MKL's memory manager does not survive such a fork (torch 2.13).
+    reaches them; they run no autograd, and use one thread, which a fork allows.
 
     Raises VerifyError with the error of the first rank that fails, or with the ranks that have not
     finished after `timeout` seconds.
@@ -45,12 +43,28 @@ def train_in_processes(
         def run(rank: int) -> None:
             _run_rank(rank, world_size, Path(folder), source, expected, optimizer, timeout)
 
+        _let_threads_end()
         processes = [_start(run, rank) for rank in range(world_size)]
         try:
             _join(processes, Path(folder), timeout)
         finally:
             _end(processes)
         return [_read(Path(folder) / f"{rank}.result") for rank in range(world_size)]
+
+
+def _let_threads_end() -> None:
+    """Wait until the number of this process's threads has stayed the same for a while.
+
+    A thread that was joined may still be leaving, and hold the lock of MKL's memory manager, which
+    the forked processes would then wait for, for ever (seen with torch 2.13).
+    """
+    tasks = Path("/proc/self/task")
+    counts: list[int] = []
+    while tasks.exists() and len(counts) < 200:
+        counts.append(len(list(tasks.iterdir())))
+        if counts[-10:] == 10 * counts[-1:]:
+            return
+        time.sleep(0.01)
 
 
 def _start(run: Callable[[int], None], rank: int) -> ForkProcess:
