@@ -324,3 +324,24 @@ def test_threads_return_what_each_rank_holds() -> None:
     ranks = train_in_threads(files_of(DATA_PARALLEL), expected(), workload.optimizer, 20)
     kinds = {part.kind for part in ranks[1].parts}
     assert kinds == {"gradient", "parameter", "state"}
+
+
+def test_state_of_an_unused_parameter_is_not_held() -> None:
+    class Spare(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+            self.spare = torch.nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).square().mean()
+
+    workload = ss.Workload(
+        step=lambda model, batch: model(batch),
+        model=Spare(),
+        optimizer=lambda parameters: torch.optim.Adagrad(parameters, lr=0.1),
+        batch=torch.ones(4, 4),
+    )
+    report = ss.verify(workload, "data_parallel(dp=2)", processes=False)
+    assert report.ok
+    assert any("spare" in note for note in report.notes)

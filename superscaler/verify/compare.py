@@ -89,7 +89,9 @@ def _compare_kind(made: Comparison, kind: str, tensors: Tensors, ranks: list[Ran
 
 
 def _is_untouched(expected: Expected, kind: str, name: str, reference: Tensor) -> bool:
-    """Whether training leaves a parameter or buffer as it was."""
+    """Whether training leaves a parameter, its state (Adagrad makes one), or a buffer as it was."""
+    if kind == "state":
+        return name.rpartition(".")[0] not in expected.grads
     is_weight = kind in ("parameter", "buffer")
     return is_weight and torch.equal(reference, expected.initial[name])
 
