@@ -1,0 +1,1 @@
+"""Simulate: the timeline and the memory of a program on a cluster."""

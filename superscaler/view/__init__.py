@@ -1,0 +1,1 @@
+"""View: pictures of plans, programs and simulations."""
