@@ -1,0 +1,178 @@
+"""Greedy: a schedule made in one pass over time, within the memory, by a rule of thumb."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass
+from fractions import Fraction
+
+from superscaler.schedule.problem import Kind, Problem
+
+RANK = {Kind.BACKWARD: 0, Kind.FUSED: 0, Kind.OTHER: 0, Kind.COMMUNICATION: 0, Kind.COPY: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How eager to be.
+
+    `ahead`: stage s of S has at most `ahead * (S - s)`, and at least `least`, microbatches between
+    the start of F and the end of B (None: no limit). `patience`: a W is not begun when a B or F is
+    known to come within this share of its length.
+    """
+
+    ahead: Fraction | None = Fraction(1)
+    least: int = 1
+    patience: Fraction = Fraction(0)
+
+    def quota(self, stage: int, num_stages: int) -> int:
+        """How many microbatches a stage may have under way."""
+        if self.ahead is None:
+            return 1 << 30
+        return max(self.least, -int(-self.ahead * (num_stages - stage) // 1))
+
+
+def greedy(problem: Problem, rule: Rule) -> tuple[int, ...] | None:
+    """Start times, or None when the rule runs into a full memory with nothing left to run.
+
+    At any time each free lane begins, of what is ready and fits the memory, B before F before W,
+    the later stage first.
+    """
+    return _Run(problem, rule).run()
+
+
+class _Run:
+    def __init__(self, problem: Problem, rule: Rule) -> None:
+        self.problem, self.rule = problem, rule
+        works = problem.works
+        self.num_stages = 1 + max((w.stage for w in works), default=0)
+        self.start = [-1] * len(works)
+        self.waiting = [len(e) for e in problem.incoming]
+        self.ready_at = [0] * len(works)
+        self.free = [True] * len(problem.lanes)
+        self.ready: set[int] = {w for w, n in enumerate(self.waiting) if not n}
+        self.used = [m.resident for m in problem.memories]
+        self.under_way: dict[tuple[int, int], int] = defaultdict(int)
+        self.begins: dict[int, list[int]] = defaultdict(list)
+        self.ends: dict[int, list[int]] = defaultdict(list)
+        self.begun = [False] * len(problem.holds)
+        self.left = [len(h.last) for h in problem.holds]
+        for number, hold in enumerate(problem.holds):
+            for w in hold.first:
+                self.begins[w].append(number)
+            for w in hold.last:
+                self.ends[w].append(number)
+        self.last_of = self._last_of()
+        self.keys = [self._key(w) for w in range(len(works))]
+
+    def _last_of(self) -> dict[int, tuple[int, int]]:
+        """The work with which a microbatch stops being under way in a stage."""
+        found: dict[tuple[int, int, int], int] = {}
+        for number, work in enumerate(self.problem.works):
+            if work.kind in (Kind.BACKWARD, Kind.FUSED):
+                found[work.stage, work.chain, work.microbatch] = number
+        has = set(found)
+        for number, work in enumerate(self.problem.works):
+            key = (work.stage, work.chain, work.microbatch)
+            if work.kind is Kind.WEIGHT and key not in has:
+                found[key] = number
+        return {number: key[:2] for key, number in found.items()}
+
+    def _key(self, number: int) -> tuple[int, int, int, int]:
+        work = self.problem.works[number]
+        rank = RANK.get(work.kind, 1 if work.kind is Kind.FORWARD else 2)
+        return (rank, -work.stage, work.microbatch, number)
+
+    def run(self) -> tuple[int, ...] | None:
+        problem = self.problem
+        running: list[tuple[int, int]] = []
+        later: list[tuple[int, int]] = []  # (ready at, work), of what has nothing to wait for
+        now, done = 0, 0
+        while done < len(problem.works):
+            while running and running[0][0] <= now:
+                done += 1
+                self._end(heapq.heappop(running)[1], now, later)
+            while later and later[0][0] <= now:
+                self.ready.add(heapq.heappop(later)[1])
+            if self._begin(now, running, later):
+                continue  # what takes no time may have ended already
+            times = [q[0][0] for q in (running, later) if q and q[0][0] > now]
+            if not times:
+                if done < len(problem.works):
+                    return None
+                break
+            now = min(times)
+        return tuple(self.start)
+
+    def _begin(
+        self, now: int, running: list[tuple[int, int]], later: list[tuple[int, int]]
+    ) -> bool:
+        instant = False
+        coming = self._coming(now, later)
+        for w in sorted(self.ready, key=self.keys.__getitem__):
+            work = self.problem.works[w]
+            if not all(self.free[lane] for lane in work.lanes) or not self._may(w, now, coming):
+                continue
+            self.ready.discard(w)
+            self.start[w] = now
+            for lane in work.lanes:
+                self.free[lane] = False
+            for h in self.begins[w]:
+                if not self.begun[h]:
+                    self.begun[h] = True
+                    self.used[self.problem.holds[h].memory] += self.problem.holds[h].amount
+            if work.kind is Kind.FORWARD and self._is_first_piece(w):
+                self.under_way[work.stage, work.chain] += 1
+            heapq.heappush(running, (now + work.duration, w))
+            instant |= work.duration == 0
+        return instant
+
+    def _is_first_piece(self, w: int) -> bool:
+        works = self.problem.works
+        return w == 0 or works[w - 1].family != works[w].family or (
+            works[w - 1].microbatch != works[w].microbatch
+        )
+
+    def _coming(self, now: int, later: list[tuple[int, int]]) -> dict[int, int]:
+        """Lane -> when the next B or F is known to be ready."""
+        found: dict[int, int] = {}
+        if self.rule.patience:
+            for at, w in later:
+                if self.problem.works[w].kind is not Kind.WEIGHT and at > now:
+                    for lane in self.problem.works[w].lanes:
+                        found[lane] = min(found.get(lane, at), at)
+        return found
+
+    def _may(self, w: int, now: int, coming: dict[int, int]) -> bool:
+        work = self.problem.works[w]
+        needs: dict[int, int] = {}
+        for h in self.begins[w]:
+            if not self.begun[h]:
+                hold = self.problem.holds[h]
+                needs[hold.memory] = needs.get(hold.memory, 0) + hold.amount
+        for memory, amount in needs.items():
+            if self.used[memory] + amount > self.problem.memories[memory].capacity:
+                return False
+        if work.kind is Kind.FORWARD and self._is_first_piece(w):
+            quota = self.rule.quota(work.stage, self.num_stages)
+            return self.under_way[work.stage, work.chain] < quota
+        if work.kind is Kind.WEIGHT:
+            wait = now + self.rule.patience * work.duration
+            return not any(coming.get(lane, wait + 1) < wait for lane in work.lanes)
+        return True
+
+    def _end(self, w: int, now: int, later: list[tuple[int, int]]) -> None:
+        for lane in self.problem.works[w].lanes:
+            self.free[lane] = True
+        for h in self.ends[w]:
+            self.left[h] -= 1
+            if not self.left[h]:
+                self.used[self.problem.holds[h].memory] -= self.problem.holds[h].amount
+        if w in self.last_of:
+            self.under_way[self.last_of[w]] -= 1
+        for edge in self.problem.outgoing[w]:
+            n = edge.after
+            self.ready_at[n] = max(self.ready_at[n], now + edge.latency)
+            self.waiting[n] -= 1
+            if not self.waiting[n]:
+                heapq.heappush(later, (self.ready_at[n], n))

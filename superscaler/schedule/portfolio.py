@@ -1,0 +1,145 @@
+"""Portfolio: every known order that applies to a problem, timed with the problem's own costs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+
+from superscaler.errors import ScheduleError
+from superscaler.schedule.bound import lower_bound
+from superscaler.schedule.greedy import Rule, greedy
+from superscaler.schedule.memory import fits
+from superscaler.schedule.orders import ORDERS, Action, PipelineOrder
+from superscaler.schedule.problem import Edge, Kind, Problem, Schedule
+from superscaler.schedule.replay import length, replay
+
+AHEAD = (Fraction(1, 3), Fraction(1, 2), Fraction(2, 3), Fraction(5, 6), Fraction(1), Fraction(2))
+PATIENCE = (Fraction(0), Fraction(1, 2), Fraction(1))
+
+Actions = dict[Action, tuple[int, ...]]  # an action may be several works
+
+
+def portfolio(problem: Problem, objective: str = "makespan") -> list[Schedule]:
+    """Schedules by known orders and by greedy rules, those that fit the memory first, best first."""
+    found = [*_known(problem, objective), *_greedy(problem, objective)]
+    return sorted(found, key=lambda s: (not fits(problem, s.start), s.length, s.made_by))
+
+
+def apply_order(
+    problem: Problem, order: PipelineOrder, objective: str = "makespan"
+) -> Schedule:
+    """The problem's works in a given order; works that it does not name run when they are ready.
+
+    Raises ScheduleError when the order misses or invents an action, or contradicts the data.
+    """
+    actions = actions_of(problem)
+    fused = {_fused(a) for a in actions if a.kind in (Kind.BACKWARD, Kind.WEIGHT)}
+    lines = [_expand(line, actions, fused, order.name) for line in order.lines]
+    named = {w for line in lines for w in line}
+    for action, works in actions.items():
+        if not named.issuperset(works):
+            raise ScheduleError(f"order {order.name}: {action} is missing; give every action once")
+    edges = [Edge(a, b, 0, "order") for line in lines for a, b in _in_turn(problem, line)]
+    ordered = replace(problem, edges=(*problem.edges, *edges))
+    start = replay(ordered, [None] * len(problem.lanes))
+    size = length(problem, start, objective)
+    return Schedule(start, size, lower_bound(problem, objective), "heuristic", order.name)
+
+
+def actions_of(problem: Problem) -> Actions:
+    """The works of each stage and microbatch, by what an order calls them."""
+    found: dict[Action, list[int]] = defaultdict(list)
+    for number, work in enumerate(problem.works):
+        kinds = (Kind.FORWARD, Kind.BACKWARD, Kind.WEIGHT, Kind.FUSED)
+        if work.kind in kinds and work.stage >= 0 and work.microbatch >= 0:
+            found[Action(work.kind, work.stage, work.microbatch, work.chain)].append(number)
+    return {action: tuple(works) for action, works in found.items()}
+
+
+def stage_devices(problem: Problem) -> list[int]:
+    """The compute lane of each stage, numbered from 0; [] when stages are no plain chain, or a
+    stage runs on several lanes."""
+    lanes: dict[int, set[int]] = defaultdict(set)
+    for work in problem.works:
+        if work.kind is Kind.FORWARD and work.stage >= 0:
+            if work.chain or len(work.lanes) != 1:
+                return []
+            lanes[work.stage].add(work.lanes[0])
+    if sorted(lanes) != list(range(len(lanes))) or any(len(v) > 1 for v in lanes.values()):
+        return []
+    flat = [next(iter(lanes[s])) for s in range(len(lanes))]
+    numbers = {lane: i for i, lane in enumerate(sorted(set(flat)))}
+    return [numbers[lane] for lane in flat]
+
+
+def _fused(action: Action) -> Action:
+    return replace(action, kind=Kind.FUSED)
+
+
+def _expand(
+    line: tuple[Action, ...], actions: Actions, fused: set[Action], name: str
+) -> list[int]:
+    """The works of a line; BW is B then W where these are works of their own, and the other way
+    round."""
+    works: dict[int, None] = {}
+    for action in line:
+        options = [action]
+        if action.kind is Kind.FUSED and action in fused:
+            options = [replace(action, kind=k) for k in (Kind.BACKWARD, Kind.WEIGHT)]
+        elif action.kind is Kind.BACKWARD and action not in actions:
+            options = [_fused(action)]  # nothing else waits for this stage: it has W alone
+        present = [o for o in options if o in actions]
+        if not present and not _stands_for_nothing(action, actions):
+            raise ScheduleError(f"order {name}: the program has no {action}; leave it out")
+        for option in present:
+            works.update(dict.fromkeys(actions[option]))
+    return list(works)
+
+
+def _stands_for_nothing(action: Action, actions: Actions) -> bool:
+    """A B where all of the backward is W, a W where all of it is BW."""
+    if action.kind is Kind.BACKWARD:
+        return replace(action, kind=Kind.WEIGHT) in actions
+    if action.kind is Kind.WEIGHT:
+        return _fused(action) in actions or replace(action, kind=Kind.BACKWARD) in actions
+    return False
+
+
+def _in_turn(problem: Problem, line: list[int]) -> list[tuple[int, int]]:
+    """Neighbours on each lane of a line."""
+    by_lane: dict[int, list[int]] = defaultdict(list)
+    for w in line:
+        for lane in problem.works[w].lanes:
+            by_lane[lane].append(w)
+    return [pair for works in by_lane.values() for pair in pairwise(works)]
+
+
+def _known(problem: Problem, objective: str) -> list[Schedule]:
+    devices = stage_devices(problem)
+    if not devices:
+        return []
+    microbatches = 1 + max(w.microbatch for w in problem.works)
+    found = []
+    for make in ORDERS.values():
+        try:
+            found.append(apply_order(problem, make(devices, microbatches), objective))
+        except ScheduleError:  # the order is for another placement or number of microbatches
+            continue
+    return found
+
+
+def _greedy(problem: Problem, objective: str) -> list[Schedule]:
+    """The rules that get through; each by its place in the grid of rules."""
+    bound = lower_bound(problem, objective)
+    found: dict[tuple[int, ...], Schedule] = {}
+    for ahead in (*AHEAD, None):
+        for patience in PATIENCE:
+            for least in (1, 2) if ahead is not None else (1,):
+                start = greedy(problem, Rule(ahead, least, patience))
+                if start is not None and start not in found:
+                    name = f"greedy(ahead={ahead or 'free'}, patience={patience})"
+                    size = length(problem, start, objective)
+                    found[start] = Schedule(start, size, bound, "heuristic", name)
+    return list(found.values())
