@@ -38,3 +38,8 @@ def _peak(changes: list[tuple[int, int]]) -> int:
         held += amount
         most = max(most, held)
     return most
+
+
+def fits(problem: Problem, start: Sequence[int]) -> bool:
+    """Whether no memory is over its capacity at any time."""
+    return excess(problem, start) == 0

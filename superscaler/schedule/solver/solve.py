@@ -14,7 +14,7 @@ from superscaler.schedule.check import require
 from superscaler.schedule.memory import fits
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Problem, Schedule
-from superscaler.schedule.replay import lane_orders, length, replay
+from superscaler.schedule.replay import lane_order, length, replay
 from superscaler.schedule.solver.infeasible import memory_error
 from superscaler.schedule.solver.model import Model, build_model
 
@@ -132,7 +132,7 @@ def _earliest(problem: Problem, start: Sequence[int], objective: str) -> tuple[i
     """The same order on every lane with nothing later than it has to be, if it still fits."""
     if objective != "makespan":
         return tuple(start)
-    early = replay(problem, lane_orders(problem, start))
+    early = replay(problem, lane_order(problem, start))
     return early if fits(problem, early) else tuple(start)
 
 
