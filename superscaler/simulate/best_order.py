@@ -1,0 +1,64 @@
+"""Best order: a program whose tasks run in the order that the solver finds for a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from superscaler.cluster.cluster import Cluster
+from superscaler.materialize.program import Program
+from superscaler.schedule.orders import Action, PipelineOrder
+from superscaler.schedule.problem import Kind, Problem, Schedule
+from superscaler.schedule.replay import lane_order
+from superscaler.schedule.solver import Progress, solve
+from superscaler.schedule.task_problem import task_problem, timed
+from superscaler.schedule.validate import validate_schedule
+from superscaler.simulate.step_costs import step_costs
+
+MACROS = (Kind.FORWARD, Kind.BACKWARD, Kind.WEIGHT, Kind.FUSED)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A program in its new order, the problem that was solved, and the solution."""
+
+    program: Program
+    problem: Problem
+    schedule: Schedule
+
+    @property
+    def order(self) -> PipelineOrder:
+        """The order of the stages' tasks as text that a plan can hold: a line for each lane."""
+        return order_of(self.problem, self.schedule)
+
+
+def best_order(
+    program: Program,
+    cluster: Cluster,
+    *,
+    time_limit_s: float = 30.0,
+    objective: str = "makespan",
+    progress: Callable[[Progress], None] | None = None,
+) -> Ordered:
+    """Decide when every task of a program runs, on the cluster's costs and within its memory.
+
+    Raises ScheduleError when the step does not fit the memory in any order.
+    """
+    problem = task_problem(program.tasks, step_costs(program, cluster))
+    schedule = solve(problem, time_limit_s=time_limit_s, objective=objective, progress=progress)
+    found = timed(program.tasks, problem, schedule)
+    validate_schedule(program.tasks, found)
+    return Ordered(replace(program, timed=found), problem, schedule)
+
+
+def order_of(problem: Problem, schedule: Schedule) -> PipelineOrder:
+    """What each lane does in turn, by stage and microbatch."""
+    lines = []
+    for works in lane_order(problem, schedule.start):
+        line: dict[Action, None] = {}
+        for number in works:
+            work = problem.works[number]
+            if work.kind in MACROS and work.stage >= 0 and work.microbatch >= 0:
+                line[Action(work.kind, work.stage, work.microbatch, work.chain)] = None
+        lines.append(tuple(line))
+    return PipelineOrder(schedule.made_by, tuple(lines))
