@@ -20,10 +20,13 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import materialize
 from superscaler.materialize.program import Program
-from superscaler.plan import Plan
+from superscaler.plan import Plan, PlanSchedule
 from superscaler.schedule.build import build_schedule
 from superscaler.schedule.orders import sequences
+from superscaler.schedule.problem import Schedule
+from superscaler.schedule.solver import Progress
 from superscaler.schedule.validate import validate_schedule
+from superscaler.simulate.best_order import Ordered, best_order
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
@@ -43,6 +46,12 @@ class CompiledProgram:
     program: Program
     plan: Plan | None
     files: dict[str, str] = field(repr=False)
+    ordered: Ordered | None = field(default=None, repr=False)  # by the solver
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """How good the order is known to be, where the solver made it (`order: auto`)."""
+        return self.ordered.schedule if self.ordered else None
 
     @property
     def world_size(self) -> int:
@@ -51,7 +60,7 @@ class CompiledProgram:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of how the plan was honoured."""
-        return self.program.notes
+        return (*self.program.notes, *(self.schedule.notes if self.schedule else ()))
 
     @property
     def num_programs(self) -> int:
@@ -83,8 +92,11 @@ def compile(
     *,
     axes: Axes | None = None,
     header: dict[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> CompiledProgram:
     """Compile a traced step under a plan.
+
+    `progress` is told of every better order that the solver finds, where the plan's order is auto.
 
     `plan` is a plan, a policy call as text, a partition made with the primitives, or a function
     that makes such a partition of a graph.
@@ -109,16 +121,30 @@ def compile(
     tasks, timed = build_schedule(partition)
     validate_schedule(tasks, timed)
     program = materialize(partition, tasks, timed, cluster)
+    ordered = None
+    if isinstance(plan, Plan) and plan.order == "auto":
+        limit, objective = plan.schedule.time_limit_s, plan.schedule.objective
+        ordered = best_order(
+            program, cluster, time_limit_s=limit, objective=objective, progress=progress
+        )
+        program = ordered.program
     listing = assemble(program)
-    text = plan.to_yaml() if isinstance(plan, Plan) else ""
+    text = _plan_text(plan, ordered) if isinstance(plan, Plan) else ""
     head = {"plan": text, **(header or {})}
     files = write_files(program, listing, head)
     files["manifest.json"] = _with_fingerprint(files)
     if text:
         files["plan.yaml"] = text
-    compiled = CompiledProgram(program, plan if isinstance(plan, Plan) else None, files)
+    compiled = CompiledProgram(program, plan if isinstance(plan, Plan) else None, files, ordered)
     raise_problems(compiled.validate())
     return compiled
+
+
+def _plan_text(plan: Plan, ordered: Ordered | None) -> str:
+    """The plan as it was honoured: with the order that was found in place of `auto`."""
+    if ordered is not None and any(ordered.order.lines):
+        plan = replace(plan, order=str(ordered.order), schedule=PlanSchedule())
+    return plan.to_yaml()
 
 
 def _check_same_graph(graph: Graph, other: Graph) -> None:
@@ -149,7 +175,8 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     partition = apply_plan(graph, axes, plan)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
-    return replace(partition, sequences=sequences(plan.order, len(plan.stages), plan.microbatches))
+    devices = [stage.devices for stage in plan.stages]
+    return replace(partition, sequences=sequences(plan.order, devices, plan.microbatches))
 
 
 def _assigned(partition: Partition, entry: Any) -> Partition:

@@ -10,7 +10,9 @@ import yaml
 
 from superscaler.errors import PlanError
 
-ORDERS = ("gpipe", "1f1b", "none")
+ORDERS = ("gpipe", "1f1b", "interleaved", "breadth_first", "zb_h1", "zb_h2", "auto", "none")
+SPLIT_ORDERS = ("zb_h1", "zb_h2", "auto")  # those that tell B and W apart
+OBJECTIVES = ("makespan", "span")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,22 @@ class PlanOptimizer:
 
 
 @dataclass(frozen=True)
+class PlanSchedule:
+    """For `order: auto`: how long the solver may search, and what it makes short ("makespan": the
+    step; "span": the time of the device that takes longest from its first task to its last)."""
+
+    time_limit_s: float = 30.0
+    objective: str = "makespan"
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A parallelization plan: see the fields' classes; `order` is one of ORDERS.
+    """A parallelization plan: see the fields' classes.
+
+    `order` is one of ORDERS ("auto": the solver's, for the cluster at hand), or the order itself: a
+    line for each device, or group of devices, with all its tasks in turn, such as `F0.0 F0.1 B0.0
+    W0.0 B0.1 W0.1` (forward, input and weight gradients of stage 0 on microbatches 0 and 1; BW: both
+    gradients in one task).
 
     Plans are made by `superscaler.policies`, by hand, or by `Plan.load`.
     """
@@ -85,6 +101,14 @@ class Plan:
     optimizer: PlanOptimizer = PlanOptimizer()
     assign: tuple[PlanAssign, ...] = ()
     name: str = ""
+    schedule: PlanSchedule = PlanSchedule()
+
+    @property
+    def splits_backward(self) -> bool:
+        """Whether weight gradients (W) are tasks of their own, apart from input gradients (B)."""
+        if self.order in ORDERS:
+            return self.order in SPLIT_ORDERS and self.microbatches > 1
+        return any(word.startswith("W") for word in self.order.split())
 
     @property
     def num_devices(self) -> int:
@@ -134,8 +158,11 @@ def _plain(plan: Plan) -> dict[str, Any]:
     for name in ("stages", "splits", "assign"):
         if name in data:
             data[name] = [trimmed(item) for item in getattr(plan, name)]
-    if "optimizer" in data:
-        data["optimizer"] = trimmed(plan.optimizer)
+    for name in ("optimizer", "schedule"):
+        if name in data:
+            data[name] = trimmed(getattr(plan, name))
+    if plan.order not in ORDERS:
+        data["order"] = plan.order.splitlines()
     return data
 
 
@@ -182,9 +209,6 @@ class _Reader:
 
     def plan(self) -> Plan:
         data = self.mapping((), self.data, Plan, required=("stages",))
-        order = data.get("order", "none")
-        if order not in ORDERS:
-            raise self.fail(("order",), f"expected one of {', '.join(ORDERS)}, found {order!r}")
         stages = self.items(("stages",), data["stages"], PlanStage, ("devices",))
         if not stages:
             raise self.fail(("stages",), "expected at least one stage, found none")
@@ -198,12 +222,39 @@ class _Reader:
                     self.items(("splits",), data.get("splits", []), PlanSplit, ("axis", "dim"))
                 )
             ),
-            order=order,
+            order=self.order(data.get("order", "none")),
             recompute=self.texts(("recompute",), data.get("recompute", [])),
             optimizer=self.optimizer(data.get("optimizer", {})),
             assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
             name=str(data.get("name", "")),
+            schedule=self.schedule(data.get("schedule", {})),
         )
+
+    def order(self, value: Any) -> str:
+        if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+            return "\n".join(line.strip() for line in value)
+        if isinstance(value, str) and (value in ORDERS or "." in value):
+            return value.strip()
+        raise self.fail(
+            ("order",),
+            f"expected one of {', '.join(ORDERS)}, or a list of lines such as "
+            f"'F0.0 F0.1 BW0.0 BW0.1', found {value!r}",
+        )
+
+    def schedule(self, value: Any) -> PlanSchedule:
+        data = self.mapping(("schedule",), value, PlanSchedule, ())
+        limit = data.get("time_limit_s", PlanSchedule.time_limit_s)
+        if not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit <= 0:
+            raise self.fail(
+                ("schedule", "time_limit_s"), f"expected seconds above 0, found {limit!r}"
+            )
+        objective = data.get("objective", PlanSchedule.objective)
+        if objective not in OBJECTIVES:
+            raise self.fail(
+                ("schedule", "objective"),
+                f"expected one of {', '.join(OBJECTIVES)}, found {objective!r}",
+            )
+        return PlanSchedule(float(limit), objective)
 
     def mapping(
         self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from superscaler.errors import PlanError
-from superscaler.plan import Plan, PlanOptimizer, PlanSplit, PlanStage
+from superscaler.plan import ORDERS, Plan, PlanOptimizer, PlanSplit, PlanStage
 
 
 def data_parallel(dp: int) -> Plan:
@@ -27,9 +27,22 @@ def megatron(tp: int, sequence_parallel: bool = False) -> Plan:
     return hybrid(tp=tp, sequence_parallel=sequence_parallel)
 
 
-def pipeline(pp: int, microbatches: int, order: str = "1f1b") -> Plan:
-    """Stages cut from the graph by cost, with microbatches in GPipe or 1F1B order."""
-    return hybrid(pp=pp, microbatches=microbatches, order=order)
+def pipeline(
+    pp: int,
+    microbatches: int,
+    order: str = "1f1b",
+    stages_per_device: int = 1,
+    placement: str = "",
+) -> Plan:
+    """Stages cut from the graph by cost, with microbatches in a known order or the solver's
+    ("auto"); several stages on a device are "looped" (dealt in turn) or "v" (there and back)."""
+    return hybrid(
+        pp=pp,
+        microbatches=microbatches,
+        order=order,
+        stages_per_device=stages_per_device,
+        placement=placement,
+    )
 
 
 def hybrid(
@@ -41,22 +54,26 @@ def hybrid(
     order: str = "1f1b",
     sequence_parallel: bool = False,
     recompute: str = "",
+    stages_per_device: int = 1,
+    placement: str = "",
 ) -> Plan:
     """Any combination; `recompute` are module patterns, separated by spaces.
 
-    Raises PlanError for numbers below 1, an unknown order or ZeRO stage.
+    Raises PlanError for numbers below 1, an unknown order, placement or ZeRO stage.
     """
-    for name, value in (("dp", dp), ("tp", tp), ("pp", pp), ("microbatches", microbatches)):
+    numbers = {"dp": dp, "tp": tp, "pp": pp, "microbatches": microbatches}
+    for name, value in {**numbers, "stages_per_device": stages_per_device}.items():
         if value < 1:
             raise PlanError(f"hybrid: expected {name} of 1 or more, found {value}")
     if zero not in (0, 1, 2, 3):
         raise PlanError(f"hybrid: expected a ZeRO stage from 0 to 3, found {zero}")
-    if order not in ("gpipe", "1f1b"):
-        raise PlanError(f"hybrid: expected order gpipe or 1f1b, found {order!r}")
+    if order not in ORDERS and "." not in order:
+        raise PlanError(f"hybrid: expected order {' or '.join(ORDERS)}, found {order!r}")
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     per_stage = dp * tp
     stages = tuple(
-        PlanStage(tuple(range(s * per_stage, (s + 1) * per_stage)), mesh) for s in range(pp)
+        PlanStage(tuple(range(g * per_stage, (g + 1) * per_stage)), mesh)
+        for g in _groups(pp, stages_per_device, placement)
     )
     splits = [PlanSplit("batch", "dp")] if dp > 1 else []
     if tp > 1:
@@ -76,4 +93,19 @@ def hybrid(
         order if microbatches > 1 else "none",
         tuple(recompute.split()),
         optimizer,
+    )
+
+
+def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:
+    """Per stage: which of `pp` groups of devices runs it."""
+    there = list(range(pp))
+    if stages_per_device == 1 and placement in ("", "linear"):
+        return there
+    if placement in ("", "looped"):
+        return there * stages_per_device
+    if placement == "v" and stages_per_device == 2:
+        return there + there[::-1]
+    raise PlanError(
+        f"hybrid: expected placement linear (1 stage a device), looped, or v (2 stages a device), "
+        f"found {placement!r} with {stages_per_device}"
     )

@@ -14,6 +14,7 @@ from superscaler.graph.tensor import TensorKind
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.partition import REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import find_axes, matches
+from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
 
@@ -41,6 +42,8 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     for op in graph.operators:
         work.placed = placed
         placed.append(work.place(op))
+    if plan.splits_backward:
+        placed = split_backward(graph, placed)
     return Partition(graph, axes, tuple(placed))
 
 
