@@ -28,7 +28,7 @@ def build_schedule(partition: Partition) -> tuple[TaskGraph, Timed]:
     edges = [*data_edges(partition), *update_edges(partition), *_order_edges(partition)]
     order = _operator_order(partition, edges)
     tasks = build_tasks(partition, build_segments(partition, edges, order), edges)
-    if not _keeps_orders(partition, tasks) or has_cycle(tasks):
+    if partition.orders and (not _keeps_orders(partition, tasks) or has_cycle(tasks)):
         # An order can hold between operators and not between the segments that they are part of.
         tasks = build_tasks(partition, single_segments(partition, edges, order), edges)
     return tasks, linearize(tasks, _task_costs(partition, tasks))

@@ -51,15 +51,17 @@ def test_gpipe() -> None:
 
 
 def test_no_sequence_without_microbatches() -> None:
-    assert sequences("1f1b", 2, 1) == sequences("none", 2, 4) == ()
+    assert sequences("1f1b", [(0,), (1,)], 1) == sequences("none", [(0,), (1,)], 4) == ()
 
 
 @pytest.mark.parametrize("order", ["gpipe", "1f1b"])
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
 @pytest.mark.parametrize("microbatches", [2, 4, 7])
 def test_every_order_runs_everything_once(order: str, stages: int, microbatches: int) -> None:
-    for s, sequence in enumerate(sequences(order, stages, microbatches)):
-        expected = {(f"{p}_{s}", m) for p in ("forward", "backward") for m in range(microbatches)}
+    devices = [(s,) for s in range(stages)]
+    for s, sequence in enumerate(sequences(order, devices, microbatches)):
+        labels = ("forward", "backward", "weight")
+        expected = {(f"{p}_{s}", m) for p in labels for m in range(microbatches)}
         assert len(sequence) == len(expected)
         assert set(sequence) == expected
         for m in range(microbatches):
