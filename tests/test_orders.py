@@ -7,6 +7,7 @@ import torch
 from subjects import gpt
 
 import superscaler as ss
+from superscaler.cluster import Device
 from superscaler.compiler import CompiledProgram
 from superscaler.errors import ScheduleError, SuperScalerError
 from superscaler.plan import Plan
@@ -97,7 +98,7 @@ def test_auto_is_reported_and_its_plan_reproduces_it() -> None:
 
 
 def test_auto_within_a_memory_that_is_too_small() -> None:
-    cluster = ss.Cluster(2, memory_gbytes=1e-4)
+    cluster = ss.Cluster(2, Device(memory_gbytes=1e-4))
     with pytest.raises(SuperScalerError, match="memory of device . cannot hold the step") as caught:
         ss.compile(gpt().graph, ORDERS[2], cluster)
     assert "shard them (zero)" in str(caught.value)
@@ -120,7 +121,10 @@ def test_weight_gradients_are_tasks_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("pipeline(pp=2, microbatches=2, order='best')", "expected order gpipe or .*, found 'best'"),
+        (
+            "pipeline(pp=2, microbatches=2, order='best')",
+            "expected order gpipe or .*, found 'best'",
+        ),
         ("pipeline(pp=2, microbatches=2, placement='v')", "found 'v' with 1"),
         ("pipeline(pp=2, microbatches=2, stages_per_device=0)", "stages_per_device of 1 or more"),
     ],

@@ -26,7 +26,10 @@ from superscaler.cli.options import (
 from superscaler.cli.output import Say, print_json, print_notes, print_table, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from superscaler.compiler import CompiledProgram
+    from superscaler.schedule.solver import Progress
 
 
 def compile_command(
@@ -85,7 +88,19 @@ def compile_named(
     graph = trace_workload(made)
     say(f"compiling for {read.num_devices} devices")
     header = manifest_header(workload, settings, dtype)
-    return ss.compile(graph, read, machine, header=header)
+    return ss.compile(graph, read, machine, header=header, progress=order_progress(say))
+
+
+def order_progress(say: Say) -> Callable[[Progress], None]:
+    """Tells of the solver's best order so far in one line."""
+
+    def tell(progress: Progress) -> None:
+        say(
+            f"looking for the best order: within {progress.gap:.1%} of the shortest possible "
+            f"after {progress.seconds:.0f} s"
+        )
+
+    return tell
 
 
 def default_folder(workload: str) -> Path:
@@ -102,7 +117,35 @@ def _summary(program: CompiledProgram, folder: Path) -> dict[str, Any]:
         "communications": len(program.program.conversions),
         "tasks": len(program.program.tasks.tasks),
         "notes": list(program.notes),
+        "order": order_summary(program),
     }
+
+
+def order_summary(program: CompiledProgram) -> dict[str, Any] | None:
+    """How the solver's order came about and how good it is known to be; None without a solver."""
+    if program.ordered is None:
+        return None
+    schedule, tick_us = program.ordered.schedule, program.ordered.problem.tick_us
+    return {
+        "made_by": schedule.made_by,
+        "status": schedule.status,
+        "length_us": round(schedule.length * tick_us, 1),
+        "bound_us": round(schedule.bound * tick_us, 1),
+        "gap": round(schedule.gap, 6),
+        "seconds": round(schedule.seconds, 3),
+    }
+
+
+def order_text(program: CompiledProgram) -> str:
+    """The order's quality in words."""
+    schedule = program.schedule
+    assert schedule is not None
+    good = (
+        "no order is shorter"
+        if schedule.status == "optimal"
+        else f"at most {schedule.gap:.1%} longer than the shortest"
+    )
+    return f"by {schedule.made_by}, {good} (on the cluster's costs)"
 
 
 def _print_summary(program: CompiledProgram, folder: Path, seconds: float) -> None:
@@ -112,6 +155,8 @@ def _print_summary(program: CompiledProgram, folder: Path, seconds: float) -> No
     tasks, conversions = len(program.program.tasks.tasks), len(program.program.conversions)
     table.add_row("ranks", f"{program.world_size}, {program.num_programs} distinct programs")
     table.add_row("step", f"{tasks} tasks, {conversions} conversions of layout between operators")
+    if program.schedule is not None:
+        table.add_row("order", order_text(program))
     table.add_row("code", str(folder))
     table.add_row("run", f"superscaler launch {folder} --nproc-per-node {program.world_size}")
     table.add_row("took", f"{seconds:.1f} s")

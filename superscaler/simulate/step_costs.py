@@ -11,8 +11,6 @@ from superscaler.schedule.costs import Held, Reader, StepCosts, Transfer
 from superscaler.transform.cost import cost
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
-LAUNCH_US = 5.0  # of a kernel
-
 
 def step_costs(program: Program, cluster: Cluster) -> StepCosts:
     """What the program's segments take and hold on `cluster`, whatever the order of tasks."""
@@ -22,7 +20,7 @@ def step_costs(program: Program, cluster: Cluster) -> StepCosts:
         tuple(_transfers(program, cluster)),
         tuple(_held(program)),
         _resident_bytes(program),
-        {d: int(cluster.memory_gbytes * 1e9) for d in range(program.partition.num_devices)},
+        {d: cluster.device(d).memory_bytes for d in range(program.partition.num_devices)},
     )
 
 
@@ -36,7 +34,9 @@ def _duration_us(program: Program, segment: int, cluster: Cluster) -> float:
         flops += cost(partition.graph, partition.axes, op) / parts
         kernels += not own.rule.is_view
     inside = sum(conversion_us(program, c, cluster) for c in program.inline_of(segment))
-    return flops / (cluster.tflops * 1e6) + kernels * LAUNCH_US + inside
+    device = cluster.device(int(found.grid.devices.flat[0]))
+    dtype = str(partition.graph.tensors[partition.graph.loss].dtype).removeprefix("torch.")
+    return flops / (device.peak_tflops(dtype) * 1e6) + kernels * device.launch_us + inside
 
 
 def conversion_us(program: Program, conversion: Conversion, cluster: Cluster) -> float:

@@ -146,3 +146,12 @@ def test_verify_exits_with_1_above_tolerance() -> None:
 def test_verify_in_processes() -> None:
     result = passed("verify", *GPT, "--plan", "zero(dp=2, stage=3)", "--steps", "3")
     assert "equal: 2 ranks, 3 steps" in result.stdout
+
+
+def test_compile_says_how_good_the_solvers_order_is(tmp_path: Path) -> None:
+    command = ["compile", *GPT, "--plan", "pipeline(pp=2, microbatches=4, order='auto')"]
+    result = passed(*command, "--out", tmp_path / "text")
+    assert "no order is shorter (on the cluster's costs)" in " ".join(result.stdout.split())
+    found = json.loads(passed(*command, "--out", tmp_path / "json", "--json").stdout)
+    assert found["order"]["status"] == "optimal"
+    assert found["order"]["length_us"] == found["order"]["bound_us"] > 0

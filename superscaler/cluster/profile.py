@@ -1,0 +1,153 @@
+"""Profile: measured times of operators and communications, in place of the model's."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp, log
+from pathlib import Path
+
+from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.machine import Device
+from superscaler.cluster.operators import OperatorWork, roofline_us
+from superscaler.errors import PlanError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """A measured operator: the median of several runs."""
+
+    work: OperatorWork
+    us: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTime:
+    """A measured communication, `num_bytes` as in `collective_us`."""
+
+    kind: str
+    link: str
+    num_ranks: int
+    num_bytes: float
+    us: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measurements on devices of one kind.
+
+    An operator that was measured takes the time that was found; one of the same target and dtype
+    with other shapes takes the roofline's time, times the factor by which the measured ones of
+    about its size were off.
+    """
+
+    device: str
+    operators: tuple[OperatorTime, ...] = ()
+    links: tuple[LinkTime, ...] = ()
+    _exact: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
+    _near: dict[object, list[tuple[float, float]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @staticmethod
+    def load(path: str | Path) -> Profile:
+        """A profile from its file. Raises PlanError when there is none, or it is malformed."""
+        try:
+            data = json.loads(Path(path).read_text())
+            if data["format"] != FORMAT:
+                raise PlanError(f"profile {path}: expected format {FORMAT}, found {data['format']}")
+            operators = tuple(_operator(row) for row in data["operators"])
+            links = tuple(LinkTime(*row) for row in data["links"])
+            return Profile(str(data["device"]), operators, links)
+        except FileNotFoundError:
+            raise PlanError(
+                f"profile {str(path)!r}: no such file; make one with superscaler profile"
+            ) from None
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise PlanError(f"profile {path}: not a profile: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the file that `load` reads."""
+        rows = [
+            [t.work.target, t.work.dtype, t.work.flops, t.work.num_bytes, t.work.shapes, t.us]
+            for t in self.operators
+        ]
+        links = [[t.kind, t.link, t.num_ranks, t.num_bytes, t.us] for t in self.links]
+        lines = [f'"format": {FORMAT}', f'"device": {json.dumps(self.device)}']
+        for name, table in (("operators", rows), ("links", links)):
+            body = ",\n".join(json.dumps(row) for row in table)
+            lines.append(f'"{name}": [\n{body}\n]')
+        Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+    def operator_us(self, work: OperatorWork, device: Device) -> float | None:
+        """The measured, or corrected, time; None for an operator that was not measured at all.
+
+        Raises PlanError when the profile is of another kind of device.
+        """
+        if device.kind != self.device:
+            raise PlanError(
+                f"the profile was measured on {self.device}, the cluster's device is "
+                f"{device.kind}; give the profile of that device, or none"
+            )
+        self._index(device)
+        exact = self._exact.get((work.target, work.dtype, work.shapes))
+        if exact is not None:
+            return exact
+        near = self._near.get((work.target, work.dtype))
+        if not near:
+            return None
+        return roofline_us(work, device) * _factor(near, _size(work))
+
+    def _index(self, device: Device) -> None:
+        if self._exact or not self.operators:
+            return
+        for t in self.operators:
+            self._exact[t.work.target, t.work.dtype, t.work.shapes] = t.us
+            factor = t.us / roofline_us(t.work, device)
+            key = (t.work.target, t.work.dtype)
+            self._near.setdefault(key, []).append((_size(t.work), factor))
+        for points in self._near.values():
+            points.sort()
+
+    def communication_us(
+        self, kind: str, num_bytes: float, ranks: Sequence[int], cluster: Cluster
+    ) -> float | None:
+        """The time between measured sizes of the same kind and group size; None without any."""
+        link = cluster.link_name(ranks)
+        points = sorted(
+            (t.num_bytes, t.us)
+            for t in self.links
+            if (t.kind, t.link, t.num_ranks) == (kind, link, len(ranks))
+        )
+        if not points:
+            return None
+        if num_bytes > points[-1][0]:
+            return points[-1][1] * num_bytes / points[-1][0]
+        return _factor(points, max(num_bytes, points[0][0]))
+
+
+def _operator(row: list[object]) -> OperatorTime:
+    target, dtype, flops, num_bytes, shapes, us = row
+    sizes = tuple(tuple(s) for s in shapes)  # type: ignore[attr-defined]
+    work = OperatorWork(str(target), str(dtype), float(flops), float(num_bytes), sizes)  # type: ignore[arg-type]
+    return OperatorTime(work, float(us))  # type: ignore[arg-type]
+
+
+def _size(work: OperatorWork) -> float:
+    return max(work.flops, work.num_bytes, 1.0)
+
+
+def _factor(points: list[tuple[float, float]], size: float) -> float:
+    """Interpolated between neighbours in size, on logarithmic scales."""
+    at = bisect_left(points, (size, 0.0))
+    if at == 0:
+        return points[0][1]
+    if at == len(points):
+        return points[-1][1]
+    (x0, y0), (x1, y1) = points[at - 1], points[at]
+    share = (log(size) - log(x0)) / (log(x1) - log(x0)) if x1 > x0 else 0.0
+    return exp(log(y0) + share * (log(y1) - log(y0)))

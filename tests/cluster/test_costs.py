@@ -1,0 +1,76 @@
+"""Operator costs and profiles."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from superscaler.cluster import Cluster, Device
+from superscaler.cluster.communication import collective_us
+from superscaler.cluster.operators import ARITHMETIC, BANDWIDTH, OperatorWork, operator_us
+from superscaler.cluster.profile import LinkTime, OperatorTime, Profile
+from superscaler.errors import PlanError
+
+DEVICE = Device("toy", {"float32": 10.0}, 16.0, 100.0, 5.0)
+PRODUCT = OperatorWork("aten.mm.default", "float32", 2e9, 1.2e7, ((1000, 1000), (1000, 1000)))
+SUM = OperatorWork("aten.add.Tensor", "float32", 0.0, 1.2e7, ((1000, 1000),))
+
+
+def test_roofline() -> None:
+    assert operator_us(PRODUCT, DEVICE) == 5 + 2e9 / (10e6 * ARITHMETIC)
+    assert operator_us(SUM, DEVICE) == 5 + 1.2e7 / (100e3 * BANDWIDTH)
+
+
+def test_what_was_measured_is_taken() -> None:
+    profile = Profile("toy", (OperatorTime(PRODUCT, 321.0),))
+    assert operator_us(PRODUCT, DEVICE, profile) == 321.0
+    assert operator_us(SUM, DEVICE, profile) == operator_us(SUM, DEVICE)
+
+
+def test_other_sizes_are_corrected() -> None:
+    model = operator_us(PRODUCT, DEVICE)
+    profile = Profile("toy", (OperatorTime(PRODUCT, 2 * model),))
+    larger = replace(PRODUCT, flops=8e9, num_bytes=4.8e7, shapes=((2000, 2000), (2000, 1000)))
+    assert operator_us(larger, DEVICE, profile) == pytest.approx(2 * operator_us(larger, DEVICE))
+
+
+def test_a_profile_of_another_device() -> None:
+    with pytest.raises(PlanError, match="measured on other, the cluster's device is toy"):
+        operator_us(PRODUCT, DEVICE, Profile("other", (OperatorTime(PRODUCT, 1.0),)))
+
+
+def test_measured_links() -> None:
+    cluster = Cluster(4)
+    times = (
+        LinkTime("all_reduce", "nvlink", 2, 1e3, 10),
+        LinkTime("all_reduce", "nvlink", 2, 1e5, 90),
+    )
+    profile = Profile("generic", (), times)
+    measured = [
+        collective_us("all_reduce", n, [0, 1], cluster, profile) for n in (1e3, 1e4, 1e5, 2e5)
+    ]
+    assert measured == pytest.approx([10, 30, 90, 180])
+    assert collective_us("all_reduce", 1e4, [0, 1, 2], cluster, profile) == collective_us(
+        "all_reduce", 1e4, [0, 1, 2], cluster
+    )
+
+
+def test_a_profile_is_read_back(tmp_path: Path) -> None:
+    link = LinkTime("move", "nvlink", 2, 8.0, 3.0)
+    profile = Profile("toy", (OperatorTime(PRODUCT, 1.5),), (link,))
+    profile.save(tmp_path / "p.json")
+    assert Profile.load(tmp_path / "p.json") == profile
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not a profile"), ('{"format": 9}', "expected format 1, found 9")]
+)
+def test_malformed(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(PlanError, match=message):
+        Profile.load(tmp_path / "p.json")
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no such file; make one with superscaler profile"):
+        Profile.load(tmp_path / "p.json")
