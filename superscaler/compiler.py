@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from superscaler.cluster import Cluster
-from superscaler.emit.assemble import assemble
+from superscaler.emit.assemble import Listing, assemble
 from superscaler.emit.files import fingerprint, write_files
 from superscaler.emit.rendezvous import Problem
 from superscaler.emit.validate import raise_problems, validate_files
@@ -27,6 +27,7 @@ from superscaler.schedule.problem import Schedule
 from superscaler.schedule.solver import Progress
 from superscaler.schedule.validate import validate_schedule
 from superscaler.simulate.best_order import Ordered, best_order
+from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
@@ -47,6 +48,8 @@ class CompiledProgram:
     plan: Plan | None
     files: dict[str, str] = field(repr=False)
     ordered: Ordered | None = field(default=None, repr=False)  # by the solver
+    listing: Listing = field(kw_only=True, repr=False)
+    cluster: Cluster = field(kw_only=True)  # that it was compiled for
 
     @property
     def schedule(self) -> Schedule | None:
@@ -73,6 +76,33 @@ class CompiledProgram:
         `compile` calls this too and raises what it finds.
         """
         return validate_files(self.files)
+
+    def simulate(
+        self, cluster: Cluster | None = None, profile: Any = None, *, name: str = ""
+    ) -> Simulation:
+        """Times, lanes and memory of one step, without running it.
+
+        On the cluster that it was compiled for, unless another is given; `profile` has measured
+        times of operators and links. Raises SimulateError when the cluster is too small.
+        """
+        from superscaler.simulate.simulate import simulate
+
+        found = simulate(self, cluster or self.cluster, profile, name=name)
+        plan = self.plan.to_yaml() if self.plan else ""
+        return replace(found, plan=plan, schedule=self._schedule_facts())
+
+    def _schedule_facts(self) -> dict[str, object]:
+        """What a scheduler said of the order; {} where none was used."""
+        if self.ordered is None:
+            return {}
+        found, tick_us = self.ordered.schedule, self.ordered.problem.tick_us
+        return {
+            "made_by": found.made_by,
+            "status": found.status,
+            "length_us": found.length * tick_us,
+            "bound_us": found.bound * tick_us,
+            "gap": found.gap,
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Write the program's files into `folder`, replacing an earlier program there."""
@@ -135,7 +165,8 @@ def compile(
     files["manifest.json"] = _with_fingerprint(files)
     if text:
         files["plan.yaml"] = text
-    compiled = CompiledProgram(program, plan if isinstance(plan, Plan) else None, files, ordered)
+    kept = plan if isinstance(plan, Plan) else None
+    compiled = CompiledProgram(program, kept, files, ordered, listing=listing, cluster=cluster)
     raise_problems(compiled.validate())
     return compiled
 

@@ -10,8 +10,8 @@ import yaml
 
 from superscaler.errors import PlanError
 
-ORDERS = ("gpipe", "1f1b", "interleaved", "breadth_first", "zb_h1", "zb_h2", "auto", "none")
-SPLIT_ORDERS = ("zb_h1", "zb_h2", "auto")  # those that tell B and W apart
+SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "auto")  # that tell B and W apart
+ORDERS = ("gpipe", "1f1b", "interleaved", "breadth_first", *SPLIT_ORDERS, "none")
 OBJECTIVES = ("makespan", "span")
 
 

@@ -77,7 +77,9 @@ def _signatures(problem: Problem, members: dict[int, list[int]]) -> dict[int, Si
             parts[m].append(("edge", spot(edge.before, m), spot(edge.after, m), edge.latency))
     for hold in problem.holds:
         for m in {problem.works[w].microbatch for w in (*hold.first, *hold.last)} - {-1}:
-            first = tuple(sorted(spot(w, m) for w in hold.first if problem.works[w].microbatch == m))
+            first = tuple(
+                sorted(spot(w, m) for w in hold.first if problem.works[w].microbatch == m)
+            )
             last = tuple(sorted(spot(w, m) for w in hold.last if problem.works[w].microbatch == m))
             parts[m].append(("hold", hold.memory, hold.amount, first, last))
     return {m: tuple(sorted(map(repr, listed))) for m, listed in parts.items()}

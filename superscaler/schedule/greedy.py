@@ -17,19 +17,21 @@ class Rule:
     """How eager to be.
 
     `ahead`: stage s of S has at most `ahead * (S - s)`, and at least `least`, microbatches between
-    the start of F and the end of B (None: no limit). `patience`: a W is not begun when a B or F is
-    known to come within this share of its length.
+    the start of F and the end of B, and at most `most` (None: no limit). `patience`: a W is not
+    begun when a B or F is known to come within this share of its length.
     """
 
     ahead: Fraction | None = Fraction(1)
     least: int = 1
     patience: Fraction = Fraction(0)
+    most: int | None = None
 
     def quota(self, stage: int, num_stages: int) -> int:
         """How many microbatches a stage may have under way."""
+        most = 1 << 30 if self.most is None else self.most
         if self.ahead is None:
-            return 1 << 30
-        return max(self.least, -int(-self.ahead * (num_stages - stage) // 1))
+            return most
+        return min(most, max(self.least, -int(-self.ahead * (num_stages - stage) // 1)))
 
 
 def greedy(problem: Problem, rule: Rule) -> tuple[int, ...] | None:
@@ -129,8 +131,10 @@ class _Run:
 
     def _is_first_piece(self, w: int) -> bool:
         works = self.problem.works
-        return w == 0 or works[w - 1].family != works[w].family or (
-            works[w - 1].microbatch != works[w].microbatch
+        return (
+            w == 0
+            or works[w - 1].family != works[w].family
+            or (works[w - 1].microbatch != works[w].microbatch)
         )
 
     def _coming(self, now: int, later: list[tuple[int, int]]) -> dict[int, int]:

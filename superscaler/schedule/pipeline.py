@@ -279,8 +279,8 @@ class _Builder:
         for kind, before, after in self._steps(backward):
             devices = [self.placement.devices[s][microbatch] for s in (before, after)]
             latency = self.costs.latency if devices[0] != devices[1] else 0
-            ends = (self.number[kind, s, microbatch] for s in (before, after))
-            self.edges.append(Edge(*ends, latency))
+            first, second = (self.number[kind, s, microbatch] for s in (before, after))
+            self.edges.append(Edge(first, second, latency))
 
     def _steps(self, backward: Kind) -> Iterator[tuple[Kind, int, int]]:
         for stage in range(self.placement.num_stages - 1):

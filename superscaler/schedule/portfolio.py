@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.bound import lower_bound
 from superscaler.schedule.greedy import Rule, greedy
+from superscaler.schedule.links import room
 from superscaler.schedule.memory import fits
-from superscaler.schedule.orders import ORDERS, Action, PipelineOrder
+from superscaler.schedule.orders import ORDERS, TWO_WAY, Action, PipelineOrder
+from superscaler.schedule.orders.known import zero_bubble
 from superscaler.schedule.problem import Edge, Kind, Problem, Schedule
 from superscaler.schedule.replay import length, replay
 
@@ -27,9 +31,7 @@ def portfolio(problem: Problem, objective: str = "makespan") -> list[Schedule]:
     return sorted(found, key=lambda s: (not fits(problem, s.start), s.length, s.made_by))
 
 
-def apply_order(
-    problem: Problem, order: PipelineOrder, objective: str = "makespan"
-) -> Schedule:
+def apply_order(problem: Problem, order: PipelineOrder, objective: str = "makespan") -> Schedule:
     """The problem's works in a given order; works that it does not name run when they are ready.
 
     Raises ScheduleError when the order misses or invents an action, or contradicts the data.
@@ -78,9 +80,7 @@ def _fused(action: Action) -> Action:
     return replace(action, kind=Kind.FUSED)
 
 
-def _expand(
-    line: tuple[Action, ...], actions: Actions, fused: set[Action], name: str
-) -> list[int]:
+def _expand(line: tuple[Action, ...], actions: Actions, fused: set[Action], name: str) -> list[int]:
     """The works of a line; BW is B then W where these are works of their own, and the other way
     round."""
     works: dict[int, None] = {}
@@ -117,17 +117,53 @@ def _in_turn(problem: Problem, line: list[int]) -> list[tuple[int, int]]:
 
 
 def _known(problem: Problem, objective: str) -> list[Schedule]:
-    devices = stage_devices(problem)
-    if not devices:
-        return []
-    microbatches = 1 + max(w.microbatch for w in problem.works)
     found = []
-    for make in ORDERS.values():
+    for make in _applicable(problem):
         try:
-            found.append(apply_order(problem, make(devices, microbatches), objective))
+            found.append(apply_order(problem, make(), objective))
         except ScheduleError:  # the order is for another placement or number of microbatches
             continue
     return found
+
+
+def _applicable(problem: Problem) -> list[Callable[[], PipelineOrder]]:
+    """Known orders for the direction or directions that microbatches run in."""
+    microbatches = 1 + max((w.microbatch for w in problem.works), default=-1)
+    devices = stage_devices(problem)
+    if devices:
+        held = _held(problem)
+        capped = [
+            partial(zero_bubble, devices, microbatches, held, ahead, f"zb_h{ahead} of {held}")
+            for ahead in (1, 2)
+            if 0 < held < 2 * len(devices)
+        ]
+        return [*(partial(make, devices, microbatches) for make in ORDERS.values()), *capped]
+    down = _two_way_devices(problem)
+    return [partial(make, down, microbatches) for make in TWO_WAY.values()] if down else []
+
+
+def _held(problem: Problem) -> int:
+    """Activations that fit the fullest memory, if each of its holds is of the largest size."""
+    largest: dict[int, int] = {}
+    by_works: dict[tuple[int, tuple[int, ...]], int] = defaultdict(int)
+    for hold in problem.holds:
+        by_works[hold.memory, hold.first] += hold.amount
+    for (memory, _), amount in by_works.items():
+        largest[memory] = max(largest.get(memory, 1), amount)
+    return min((room(problem, m) // amount for m, amount in largest.items()), default=0)
+
+
+def _two_way_devices(problem: Problem) -> list[int]:
+    """The device of each stage of the way down, where odd microbatches run up; else []."""
+    found: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    for work in problem.works:
+        if work.kind is Kind.FORWARD and work.stage >= 0:
+            if work.chain != work.microbatch % 2 or len(work.lanes) != 1:
+                return []
+            found[work.chain][work.stage] = work.lanes[0]
+    down, up = ([way[s] for s in sorted(way)] for way in found)
+    is_mirrored = bool(down) and down == up[::-1] and sorted(down) == list(range(len(down)))
+    return down if is_mirrored else []
 
 
 def _greedy(problem: Problem, objective: str) -> list[Schedule]:

@@ -22,8 +22,10 @@ def replay(problem: Problem, order: LaneOrder) -> tuple[int, ...]:
     list names a work twice or one that is not its lane's.
     """
     after, waiting, listed = _links(problem, order)
-    if all(works is not None and len(works) == len(problem.on_lane[lane])
-           for lane, works in enumerate(order)):
+    if all(
+        works is not None and len(works) == len(problem.on_lane[lane])
+        for lane, works in enumerate(order)
+    ):
         start, done = _run_listed(problem, after, waiting)
     else:
         start, done = _run(problem, after, waiting, listed)

@@ -117,7 +117,8 @@ def interleaved(devices: Sequence[int], microbatches: int) -> PipelineOrder:
         )
     chunks = len(devices) // count
     return PipelineOrder(
-        "interleaved", tuple(_interleaved_line(d, count, chunks, microbatches) for d in range(count))
+        "interleaved",
+        tuple(_interleaved_line(d, count, chunks, microbatches) for d in range(count)),
     )
 
 

@@ -15,6 +15,7 @@ from superscaler.schedule.orders.known import (
     zb_h2,
 )
 from superscaler.schedule.orders.order import Action, PipelineOrder, parse_order
+from superscaler.schedule.orders.v_shape import v_half, v_min, zb_v
 from superscaler.schedule.problem import Kind
 
 Macros = tuple[tuple[str, int], ...]
@@ -26,6 +27,9 @@ ORDERS: dict[str, Callable[[Sequence[int], int], PipelineOrder]] = {
     "breadth_first": breadth_first,
     "zb_h1": zb_h1,
     "zb_h2": zb_h2,
+    "zb_v": zb_v,
+    "v_half": v_half,
+    "v_min": v_min,
 }
 OPEN = ("none", "auto")  # orders that leave it to the scheduler
 LABELS = {

@@ -1,22 +1,23 @@
-"""Solve: the portfolio's best schedule, improved or proven by CP-SAT within a time limit."""
+"""Solve: the best known schedule, improved or proven by CP-SAT within a time limit."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ortools.sat.python import cp_model
 
 from superscaler.errors import ScheduleError
-from superscaler.schedule.bound import lower_bound
+from superscaler.schedule.bound import Limits, bound_by, limits_of, lower_bound
 from superscaler.schedule.check import require
 from superscaler.schedule.memory import fits
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Problem, Schedule
 from superscaler.schedule.replay import lane_order, length, replay
-from superscaler.schedule.solver.infeasible import memory_error
-from superscaler.schedule.solver.model import Model, build_model
+from superscaler.schedule.solver.infeasible import cannot_fit, memory_error
+from superscaler.schedule.solver.model import build_model
+from superscaler.schedule.solver.swing import swing
 
 OBJECTIVES = ("makespan", "span")
 
@@ -55,106 +56,141 @@ def solve(
     which device, by how much, and what would help.
     """
     if objective not in OBJECTIVES:
-        raise ScheduleError(
-            f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}"
-        )
-    begun = time.perf_counter()
-    bound = lower_bound(problem, objective)
-    known = portfolio(problem, objective) if hints is None else list(hints)
-    fitting = [s for s in known if fits(problem, s.start)]
-    best = min(fitting, key=lambda s: s.length, default=None)
-    if best is None:
-        best = _any_that_fits(problem, known, time_limit_s, workers, seed, objective)
-    if best.length > bound:
-        left = time_limit_s - (time.perf_counter() - begun)
-        clock = _Clock(begun, progress)
-        best = _improve(problem, best, bound, max(left, 0.1), workers, seed, objective, clock)
-    status = "optimal" if best.length <= bound else best.status
-    seconds = time.perf_counter() - begun
-    best = replace(best, bound=max(bound, best.bound), status=status, seconds=seconds)
-    if status == "optimal":
-        best = replace(best, bound=best.length, notes=())
+        raise ScheduleError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
+    search = _Search(problem, objective, time_limit_s, workers, seed, progress)
+    best = search.best_known(hints)
+    search.tell(best.length, search.bound)
+    if best.length > search.bound:
+        best = search.improve(best)
     require(problem, best.start)
-    return best
+    return search.judged(best)
+
+
+@dataclass
+class _Search:
+    problem: Problem
+    objective: str
+    time_limit_s: float
+    workers: int
+    seed: int
+    report: Report | None
+    begun: float = field(default_factory=time.perf_counter)
+    limits: Limits = field(init=False)
+    bound: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limits = limits_of(self.problem)
+        if self.objective == "makespan":
+            self.bound = bound_by(self.problem, self.limits)
+        else:
+            self.bound = lower_bound(self.problem, self.objective)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self.begun
+
+    def tell(self, best: int, bound: int) -> None:
+        """Reports what is known."""
+        if self.report is not None:
+            self.report(Progress(best, bound, self.seconds))
+
+    def best_known(self, hints: Sequence[Schedule] | None) -> Schedule:
+        """The best of list schedules and hints; the portfolio is asked only where it can help."""
+        if cannot_fit(self.problem):
+            raise memory_error(self.problem, portfolio(self.problem, self.objective), True)
+        listed = swing(self.problem, self.limits, self.objective, self.bound)
+        if listed is not None and listed.length <= self.bound:
+            return listed
+        known = portfolio(self.problem, self.objective) if hints is None else list(hints)
+        fitting = [s for s in known if fits(self.problem, s.start)]
+        if listed is not None:
+            fitting.append(listed)
+        if not fitting:
+            return self.first(known)
+        return min(fitting, key=lambda s: s.length)
+
+    def first(self, known: Sequence[Schedule]) -> Schedule:
+        """A schedule within the memory, when none of the known ones is."""
+        works = self.problem.works
+        latency = max((e.latency for e in self.problem.edges), default=0)
+        horizon = sum(w.duration for w in works) + latency * len(works)
+        longest = max((s.length for s in known), default=horizon)
+        for size in dict.fromkeys((2 * longest, horizon)):
+            model = build_model(self.problem, self.limits, [0] * len(works), size, 0)
+            model.cp.clear_hints()
+            model.cp.clear_objective()
+            solver = self.solver(max(self.time_limit_s - self.seconds, 1.0) / 2)
+            status = solver.solve(model.cp)
+            if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+                start = self.earliest([solver.value(v) for v in model.start])
+                size = length(self.problem, start, self.objective)
+                return Schedule(start, size, 0, "feasible", "cp-sat")
+        raise memory_error(self.problem, known, status == cp_model.INFEASIBLE)
+
+    def improve(self, best: Schedule) -> Schedule:
+        """CP-SAT's best within the time that is left, with the best known one as a hint."""
+        model = build_model(
+            self.problem, self.limits, best.start, best.length, self.bound, self.objective
+        )
+        left = max(self.time_limit_s - self.seconds, 0.1)
+        solver = self.solver(left)
+        clock = _Clock(self)
+        solver.best_bound_callback = clock.on_bound
+        status = solver.solve(model.cp, clock)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            note = f"no better order was found in {left:.0f} s; this is the best known one"
+            return replace(best, status="feasible", bound=self.bound, notes=(note,))
+        proven = max(self.bound, round(solver.best_objective_bound))
+        start = self.earliest([solver.value(v) for v in model.start])
+        size = length(self.problem, start, self.objective)
+        if size < best.length:
+            best = Schedule(start, size, proven, "feasible", "cp-sat")
+        if best.length <= proven:
+            return replace(best, bound=proven, status="optimal")
+        note = (
+            f"the time limit ended the search; the best order may be {best.length - proven} ticks "
+            "shorter"
+        )
+        return replace(best, bound=proven, status="feasible", notes=(note,))
+
+    def judged(self, best: Schedule) -> Schedule:
+        """With what is proven of it."""
+        bound = max(self.bound, best.bound if best.status != "heuristic" else 0)
+        if best.length <= bound:
+            best = replace(best, status="optimal", notes=())
+            bound = best.length
+        return replace(best, bound=bound, seconds=self.seconds)
+
+    def solver(self, time_limit_s: float) -> cp_model.CpSolver:
+        """CP-SAT with this search's settings."""
+        solver = cp_model.CpSolver()
+        solver.parameters.max_time_in_seconds = time_limit_s
+        solver.parameters.num_workers = self.workers
+        solver.parameters.random_seed = self.seed
+        return solver
+
+    def earliest(self, start: Sequence[int]) -> tuple[int, ...]:
+        """The same order on every lane with nothing later than it has to be, if it still fits."""
+        if self.objective != "makespan":
+            return tuple(start)
+        early = replay(self.problem, lane_order(self.problem, start))
+        return early if fits(self.problem, early) else tuple(start)
 
 
 class _Clock(cp_model.CpSolverSolutionCallback):
-    """Reports every better solution."""
+    """Reports every better solution and every better bound."""
 
-    def __init__(self, begun: float, report: Report | None) -> None:
+    def __init__(self, search: _Search) -> None:
         super().__init__()
-        self.begun, self.report = begun, report
+        self.search, self.best, self.bound = search, 0, search.bound
 
     def on_solution_callback(self) -> None:
-        if self.report is not None:
-            best, bound = round(self.objective_value), round(self.best_objective_bound)
-            self.report(Progress(best, bound, time.perf_counter() - self.begun))
+        self.best = round(self.objective_value)
+        self.on_bound(self.best_objective_bound)
 
-
-def _improve(
-    problem: Problem,
-    best: Schedule,
-    bound: int,
-    time_limit_s: float,
-    workers: int,
-    seed: int,
-    objective: str,
-    clock: _Clock,
-) -> Schedule:
-    model = build_model(problem, best.start, best.length, bound, objective)
-    solver = _solver(time_limit_s, workers, seed)
-    status = solver.solve(model.cp, clock)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        note = f"no better order was found in {time_limit_s:.0f} s; this is the best known one"
-        return replace(best, status="feasible", bound=bound, notes=(note,))
-    proven = max(bound, round(solver.best_objective_bound))
-    start = _earliest(problem, [solver.value(v) for v in model.start], objective)
-    size = length(problem, start, objective)
-    made_by = "cp-sat" if size < best.length else best.made_by
-    if size >= best.length:
-        start, size = best.start, best.length
-    if status == cp_model.OPTIMAL:
-        return Schedule(start, size, size, "optimal", made_by)
-    note = f"the time limit ended the search; the best order may be {size - proven} ticks longer"
-    note += " than the shortest"
-    return Schedule(start, size, proven, "feasible", made_by, 0.0, (note,))
-
-
-def _solver(time_limit_s: float, workers: int, seed: int) -> cp_model.CpSolver:
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = time_limit_s
-    solver.parameters.num_workers = workers
-    solver.parameters.random_seed = seed
-    return solver
-
-
-def _earliest(problem: Problem, start: Sequence[int], objective: str) -> tuple[int, ...]:
-    """The same order on every lane with nothing later than it has to be, if it still fits."""
-    if objective != "makespan":
-        return tuple(start)
-    early = replay(problem, lane_order(problem, start))
-    return early if fits(problem, early) else tuple(start)
-
-
-def _any_that_fits(
-    problem: Problem,
-    known: Sequence[Schedule],
-    time_limit_s: float,
-    workers: int,
-    seed: int,
-    objective: str,
-) -> Schedule:
-    """A first schedule within the memory, when none of the known ones is."""
-    works = [w.duration for w in problem.works]
-    latency = max((e.latency for e in problem.edges), default=0)
-    horizon = sum(works) + latency * len(works)
-    longest = max((s.length for s in known), default=horizon)
-    for size in dict.fromkeys((2 * longest, horizon)):
-        model: Model = build_model(problem, [0] * len(works), size, 0, "makespan")
-        model.cp.clear_hints()
-        solver = _solver(time_limit_s / 2, workers, seed)
-        status = solver.solve(model.cp)
-        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            start = _earliest(problem, [solver.value(v) for v in model.start], "makespan")
-            return Schedule(start, length(problem, start, objective), 0, "feasible", "cp-sat")
-    raise memory_error(problem, known, status == cp_model.INFEASIBLE)
+    def on_bound(self, bound: float) -> None:
+        """A better bound."""
+        self.bound = max(self.bound, round(bound))
+        if self.best:
+            self.search.tell(self.best, min(self.bound, self.best))

@@ -1,0 +1,192 @@
+"""The scheduler against known orders, and torch.distributed.pipelining's, on synthetic pipelines.
+
+    python tools/bench_schedule.py [--quick] [--devices 4 8 16] [--time-limit 10] [--out FILE.md]
+
+Every order is timed by the same replay, with the same costs. All have one copy of the parameters.
+An order counts where it fits the cell's memory. "ours" is the best of what the solver makes of the
+linear, the V and the looped placement; "bound" is what nobody can beat on any of the three, "proven"
+whether no shorter schedule exists on any of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scheduling.cells import Cell, cells
+from scheduling.torch_orders import FORMS, torch_order
+
+from superscaler.errors import ScheduleError
+from superscaler.schedule.bound import lower_bound
+from superscaler.schedule.memory import fits, peaks
+from superscaler.schedule.orders import ORDERS
+from superscaler.schedule.portfolio import apply_order, stage_devices
+from superscaler.schedule.problem import Problem, Schedule
+from superscaler.schedule.solver import solve
+
+PLACEMENTS = ("linear", "v", "looped")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out of one cell: lengths in ticks, by order; only orders that fit."""
+
+    cell: Cell
+    others: dict[str, int]
+    ours: int
+    form: str
+    made_by: str
+    analytic: int
+    bound: int
+    seconds: float
+    peak: int
+
+    @property
+    def best(self) -> int:
+        return min(self.others.values(), default=0)
+
+    @property
+    def proven(self) -> bool:
+        return self.bound >= self.ours
+
+
+def measure(cell: Cell, time_limit_s: float) -> Row:
+    """Time every order of the cell, and solve it on all placements."""
+    others: dict[str, int] = {}
+    solved: dict[str, tuple[Problem, Schedule]] = {}
+    begun = time.perf_counter()
+    problems = {form: cell.problem(form) for form in PLACEMENTS}
+    for form, problem in problems.items():
+        for name, schedule in known(problem, form, cell):
+            if fits(problem, schedule.start):
+                others[f"{name} {form}"] = schedule.length
+    best_bound = {form: lower_bound(problem) for form, problem in problems.items()}
+    shortest = 1 << 60
+    for form in sorted(PLACEMENTS, key=lambda f: best_bound[f]):
+        if best_bound[form] >= shortest:
+            continue  # it cannot win
+        try:
+            found = solve(problems[form], time_limit_s=time_limit_s)
+        except ScheduleError:  # nothing fits on this placement
+            best_bound[form] = 1 << 60
+            continue
+        solved[form] = problems[form], found
+        best_bound[form] = max(best_bound[form], found.bound)
+        shortest = min(shortest, found.length)
+    form, (problem, ours) = min(solved.items(), key=lambda item: item[1][1].length)
+    return Row(
+        cell,
+        others,
+        ours.length,
+        form,
+        ours.made_by,
+        min(lower_bound(p) for p in problems.values()),
+        min(best_bound.values()),
+        time.perf_counter() - begun,
+        max(peaks(problem, ours.start)),
+    )
+
+
+def known(problem: Problem, form: str, cell: Cell) -> list[tuple[str, Schedule]]:
+    """Every named order, ours and torch's, that is for this placement."""
+    devices = stage_devices(problem)
+    orders = []
+    for name, make in ORDERS.items():
+        try:
+            orders.append((name, make(devices, cell.microbatches)))
+        except ScheduleError:  # for another placement
+            continue
+    for name, wanted in FORMS.items():
+        order = torch_order(name, cell.devices, cell.microbatches) if wanted == form else None
+        if order is not None:
+            orders.append((f"torch {order.name}", order))
+    found = []
+    for name, order in orders:
+        try:
+            found.append((name, apply_order(problem, order)))
+        except ScheduleError as error:
+            print(f"{cell.name}: {name} does not run: {error}", file=sys.stderr)
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each cell, and what they add up to."""
+    lines = [
+        "| devices x microbatches | costs | memory | best other | length | ours | length | analytic "
+        "bound | proven bound | proven | seconds | peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cell = row.cell
+        name = min(row.others, key=lambda n: row.others[n], default="none fits")
+        words = [
+            f"{cell.devices} x {cell.microbatches}",
+            cell.profile,
+            f"{cell.memory}",
+            name,
+            str(row.best or "-"),
+            f"{row.made_by} {row.form}",
+            f"{row.ours}",
+            f"{row.analytic}",
+            f"{row.bound}",
+            "yes" if row.proven else f"gap {(row.ours - row.bound) / row.ours:.2%}",
+            f"{row.seconds:.1f}",
+            f"{row.peak / (2 * cell.devices):.2f} of {cell.memory}",
+        ]
+        lines.append("| " + " | ".join(words) + " |")
+    return "\n".join([*lines, "", *summary(rows)])
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """The counts that the targets are about."""
+    compared = [r for r in rows if r.others]
+    open_cells = [r for r in compared if r.best > r.bound]
+    better = [r for r in open_cells if r.ours < r.best]
+    return [
+        f"cells: {len(rows)}; another order fits the memory in {len(compared)}",
+        f"ours above the best other: {sum(r.ours > r.best for r in compared)}",
+        f"strictly better: {len(better)} of the {len(open_cells)} where the best other is above "
+        "the proven bound",
+        f"proven optimal over all three placements: {sum(r.proven for r in rows)}",
+        f"largest gap otherwise: {max((r.ours - r.bound) / r.ours for r in rows):.2%}",
+    ]
+
+
+def all_orders(rows: list[Row]) -> str:
+    """Every order's length in every cell."""
+    lines = ["", "Every order that fits, in ticks:", ""]
+    for row in rows:
+        shown = ", ".join(f"{n} {t}" for n, t in sorted(row.others.items(), key=lambda i: i[1]))
+        lines.append(f"- {row.cell.name}: ours {row.ours}; {shown or 'no other fits'}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--devices", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--quick", action="store_true", help="4 devices, 4 and 8 microbatches")
+    parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for each placement")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    parser.add_argument("--out", type=Path, default=Path("build/bench_schedule.md"))
+    options = parser.parse_args()
+    chosen = cells(tuple(options.devices))
+    if options.quick:
+        chosen = [c for c in cells((4,)) if c.microbatches <= 8]
+    rows = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for row in pool.map(measure, chosen, [options.time_limit] * len(chosen)):
+            rows.append(row)
+            print(f"{row.cell.name}: {row.best} -> {row.ours}, bound {row.bound}", flush=True)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(table(rows) + "\n" + all_orders(rows) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

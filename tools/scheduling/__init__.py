@@ -1,0 +1,1 @@
+"""What the scheduler's benchmarks share."""
