@@ -207,7 +207,9 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     for entry in plan.assign:
         partition = _assigned(partition, entry)
     devices = [stage.devices for stage in plan.stages]
-    return replace(partition, sequences=sequences(plan.order, devices, plan.microbatches))
+    labels = {placed.label for placed in partition.placed}
+    found = sequences(plan.order, devices, plan.microbatches, labels)
+    return replace(partition, sequences=found)
 
 
 def _assigned(partition: Partition, entry: Any) -> Partition:

@@ -82,7 +82,7 @@ def test_an_explicit_order_contradicting_the_data() -> None:
     with pytest.raises(ScheduleError, match="these tasks wait for each other") as caught:
         ss.compile(gpt().graph, explicit(*lines))
     assert "backward_1" in str(caught.value)
-    assert "(order)" in str(caught.value)
+    assert "(order, line 2: B1.0 F1.0)" in str(caught.value)
 
 
 def test_auto_is_reported_and_its_plan_reproduces_it() -> None:
@@ -123,7 +123,7 @@ def test_weight_gradients_are_tasks_of_their_own() -> None:
     [
         (
             "pipeline(pp=2, microbatches=2, order='best')",
-            "expected order gpipe or .*, found 'best'",
+            "expected one of gpipe, 1f1b, .*, found 'best'",
         ),
         ("pipeline(pp=2, microbatches=2, placement='v')", "found 'v' with 1"),
         ("pipeline(pp=2, microbatches=2, stages_per_device=0)", "stages_per_device of 1 or more"),

@@ -11,9 +11,11 @@ from superscaler.cli.axes import axes
 from superscaler.cli.compile import compile_command
 from superscaler.cli.launch import PASS_THROUGH, launch
 from superscaler.cli.output import print_error
+from superscaler.cli.profile import profile
 from superscaler.cli.show import show
 from superscaler.cli.trace import trace
 from superscaler.cli.verify import verify
+from superscaler.cli.view import view
 from superscaler.errors import SuperScalerError
 
 USER_ERROR = 2
@@ -52,6 +54,8 @@ app.command("compile")(compile_command)
 app.command()(verify)
 app.command(context_settings=PASS_THROUGH)(launch)
 app.command()(show)
+app.command()(view)
+app.command()(profile)
 
 
 def main() -> None:

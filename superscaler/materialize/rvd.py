@@ -15,7 +15,7 @@ from math import log2, prod
 
 import numpy as np
 
-from superscaler.cluster.cluster import Cluster, Link
+from superscaler.cluster import Cluster, Link
 from superscaler.transform.partition import REPLICATE, VALUE
 
 MAX_PERMUTED_DIMS = 5

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from superscaler.errors import ScheduleError
+from superscaler.schedule.idle import memory_bounds
 from superscaler.schedule.links import Links, Waits, links_of, reverse
 from superscaler.schedule.problem import Problem
 
@@ -28,7 +29,8 @@ def lower_bound(problem: Problem, objective: str = "makespan") -> int:
 
     Chains go through data, through microbatches that are alike, and through memory that must be
     free again (`links_of`). A lane's works are bounded by the preemptive one-machine bound
-    (Jackson's rule with heads and tails: Carlier, 1982). For "span" heads and tails are counted
+    (Jackson's rule with heads and tails: Carlier, 1982). Full memories keep lanes idle
+    (`memory_bounds`). For "span" heads and tails are counted
     from the lane's own first start and to its own last end.
     """
     if objective == "span":
@@ -41,7 +43,8 @@ def bound_by(problem: Problem, limits: Limits) -> int:
     heads, tails = limits.heads, limits.tails
     chains = (h + w.duration + t for h, w, t in zip(heads, problem.works, tails))
     lanes = (_one_lane(problem, on, heads, tails) for on in problem.on_lane if on)
-    return max((*chains, *lanes), default=0)
+    full = memory_bounds(problem, heads, tails)
+    return max((*chains, *lanes, *full), default=0)
 
 
 def heads_and_tails(problem: Problem) -> tuple[list[int], list[int]]:

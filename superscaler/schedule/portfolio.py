@@ -27,14 +27,21 @@ Actions = dict[Action, tuple[int, ...]]  # an action may be several works
 
 def portfolio(problem: Problem, objective: str = "makespan") -> list[Schedule]:
     """Schedules by known orders and by greedy rules, those that fit the memory first, best first."""
-    found = [*_known(problem, objective), *_greedy(problem, objective)]
+    bound = lower_bound(problem, objective)
+    found = [*_known(problem, objective, bound), *_greedy(problem, objective, bound)]
     return sorted(found, key=lambda s: (not fits(problem, s.start), s.length, s.made_by))
 
 
-def apply_order(problem: Problem, order: PipelineOrder, objective: str = "makespan") -> Schedule:
+def apply_order(
+    problem: Problem,
+    order: PipelineOrder,
+    objective: str = "makespan",
+    *,
+    bound: int | None = None,
+) -> Schedule:
     """The problem's works in a given order; works that it does not name run when they are ready.
 
-    Raises ScheduleError when the order misses or invents an action, or contradicts the data.
+    `bound`: ticks that no schedule can beat, where they are known already. Raises ScheduleError when the order misses or invents an action, or contradicts the data.
     """
     actions = actions_of(problem)
     fused = {_fused(a) for a in actions if a.kind in (Kind.BACKWARD, Kind.WEIGHT)}
@@ -47,7 +54,9 @@ def apply_order(problem: Problem, order: PipelineOrder, objective: str = "makesp
     ordered = replace(problem, edges=(*problem.edges, *edges))
     start = replay(ordered, [None] * len(problem.lanes))
     size = length(problem, start, objective)
-    return Schedule(start, size, lower_bound(problem, objective), "heuristic", order.name)
+    if bound is None:
+        bound = lower_bound(problem, objective)
+    return Schedule(start, size, bound, "heuristic", order.name)
 
 
 def actions_of(problem: Problem) -> Actions:
@@ -116,11 +125,11 @@ def _in_turn(problem: Problem, line: list[int]) -> list[tuple[int, int]]:
     return [pair for works in by_lane.values() for pair in pairwise(works)]
 
 
-def _known(problem: Problem, objective: str) -> list[Schedule]:
+def _known(problem: Problem, objective: str, bound: int) -> list[Schedule]:
     found = []
     for make in _applicable(problem):
         try:
-            found.append(apply_order(problem, make(), objective))
+            found.append(apply_order(problem, make(), objective, bound=bound))
         except ScheduleError:  # the order is for another placement or number of microbatches
             continue
     return found
@@ -166,9 +175,8 @@ def _two_way_devices(problem: Problem) -> list[int]:
     return down if is_mirrored else []
 
 
-def _greedy(problem: Problem, objective: str) -> list[Schedule]:
+def _greedy(problem: Problem, objective: str, bound: int) -> list[Schedule]:
     """The rules that get through; each by its place in the grid of rules."""
-    bound = lower_bound(problem, objective)
     found: dict[tuple[int, ...], Schedule] = {}
     for ahead in (*AHEAD, None):
         for patience in PATIENCE:

@@ -142,6 +142,7 @@ def _holds_of(tasks: TaskGraph, held: Held, lane_of: dict[int, int]) -> list[Hol
             for made in source_times(reader.sources, source.time_shape, time):
                 readers[made].add(tasks.number[reader.segment, time])
     makers = {t: tasks.number[held.source, t] for t in readers}
+    groups: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
     if held.is_sum:
         last = tuple(sorted({*makers.values()} | {r for rs in readers.values() for r in rs}))
         groups = [(tuple(sorted(makers.values())), last, ())]

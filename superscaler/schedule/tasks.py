@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, product
@@ -24,7 +25,8 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskGraph:
-    """All tasks of a step and the tasks each waits for, by kind of edge ("data" or "order")."""
+    """All tasks of a step and the tasks each waits for, by kind of edge ("data" or "order", with
+    the line and the actions where a plan's order says so)."""
 
     segments: tuple[Segment, ...]
     tasks: tuple[Task, ...]
@@ -121,12 +123,21 @@ def _connect_sequences(
     macros: dict[tuple[str, int], list[Task]] = {}
     for task in tasks:
         segment = segments[task.segment]
-        if segment.label and task.time:
-            macros.setdefault((segment.label, task.time[0]), []).append(task)
-    for sequence in partition.sequences:
-        present = [macros[m] for m in sequence if m in macros]
-        for xs, ys in pairwise(present):
-            for x in xs:
-                for y in ys:
-                    if set(x.devices) & set(y.devices):
-                        before[y.id].setdefault(x.id, "order")
+        if segment.label:
+            macros.setdefault((segment.label, task.time[0] if task.time else 0), []).append(task)
+    for number, sequence in enumerate(partition.sequences, 1):
+        present = [m for m in sequence if m in macros]
+        for first, second in pairwise(present):
+            kind = f"order, line {number}: {_action(first, macros)} {_action(second, macros)}"
+            for x, y in product(macros[first], macros[second]):
+                if set(x.devices) & set(y.devices):
+                    before[y.id].setdefault(x.id, kind)
+
+
+def _action(macro: tuple[str, int], macros: Container[tuple[str, int]]) -> str:
+    """A macro task as orders write it: F0.3, B1.0."""
+    label, microbatch = macro
+    phase, _, stage = label.rpartition("_")
+    is_fused = phase == "backward" and (f"weight_{stage}", microbatch) not in macros
+    kind = "BW" if is_fused else phase[:1].upper()
+    return f"{kind}{stage}.{microbatch}"

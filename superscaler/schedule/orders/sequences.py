@@ -1,8 +1,8 @@
-"""Sequences: a plan's order as the macro tasks (label, microbatch) that each device runs in turn."""
+"""Sequences: a plan's order as the macro tasks (label, microbatch) that devices run in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import product
 
 from superscaler.errors import ScheduleError
@@ -41,14 +41,18 @@ LABELS = {
 
 
 def sequences(
-    order: str, stage_devices: Sequence[tuple[int, ...]], microbatches: int
+    order: str,
+    stage_devices: Sequence[tuple[int, ...]],
+    microbatches: int,
+    labels: Collection[str] | None = None,
 ) -> tuple[Macros, ...]:
     """A sequence for each group of devices: `order` is a name or a text (see `parse_order`);
-    `stage_devices` are those of each stage. () where the order is left open.
+    `stage_devices` are those of each stage, `labels` those that the program's tasks have (None: all
+    that an order may name). () where the order is left open.
 
     Raises ScheduleError for an order that does not fit the stages, or is incomplete.
     """
-    if order in OPEN or microbatches == 1:
+    if order in OPEN or (order in ORDERS and microbatches == 1):
         return ()
     groups = _groups(stage_devices)
     if order in ORDERS:
@@ -56,6 +60,8 @@ def sequences(
     else:
         made = parse_order(order)
         _check(made, groups, microbatches)
+    if labels is not None:
+        _check_labels(made, labels)
     return tuple(_macros(line) for line in made.lines)
 
 
@@ -75,11 +81,7 @@ def _check(order: PipelineOrder, groups: Sequence[int], microbatches: int) -> No
     seen: dict[tuple[int, int], set[Kind]] = {}
     for number, line in enumerate(order.lines, 1):
         for action in line:
-            if action.stage >= len(groups) or action.microbatch >= microbatches or action.chain:
-                raise ScheduleError(
-                    f"order, line {number}: there is no {action}; the plan has stages 0 to "
-                    f"{len(groups) - 1} and microbatches 0 to {microbatches - 1}"
-                )
+            _check_action(action, number, len(groups), microbatches)
             if line_of.setdefault(groups[action.stage], number) != number:
                 raise ScheduleError(
                     f"order, line {number}: {action} runs on the devices of line "
@@ -88,6 +90,20 @@ def _check(order: PipelineOrder, groups: Sequence[int], microbatches: int) -> No
             seen.setdefault((action.stage, action.microbatch), set()).add(action.kind)
     for stage, m in product(range(len(groups)), range(microbatches)):
         _check_kinds(stage, m, seen.get((stage, m), set()))
+
+
+def _check_action(action: Action, line: int, stages: int, microbatches: int) -> None:
+    if action.chain:
+        raise ScheduleError(
+            f"order, line {line}: {action} takes a second way through the devices, with parameters "
+            "of its own; a plan has one copy of each: leave the marks out, and give each stage one "
+            "place"
+        )
+    if action.stage >= stages or action.microbatch >= microbatches:
+        raise ScheduleError(
+            f"order, line {line}: there is no {action}; the plan has stages 0 to {stages - 1} and "
+            f"microbatches 0 to {microbatches - 1}"
+        )
 
 
 def _check_kinds(stage: int, m: int, kinds: set[Kind]) -> None:
@@ -101,3 +117,25 @@ def _check_kinds(stage: int, m: int, kinds: set[Kind]) -> None:
         raise ScheduleError(
             f"order: expected BW{stage}.{m}, or B{stage}.{m} and W{stage}.{m}, found {found}"
         )
+
+
+def _check_labels(order: PipelineOrder, labels: Collection[str]) -> None:
+    """B is there wherever another stage waits for a stage's backward; W only where it is apart."""
+    given = {macro for line in order.lines for macro in _macros(line)}
+    is_split = any(label.startswith("weight_") for label in labels)
+    for number, line in enumerate(order.lines, 1):
+        for action in line:
+            stage, m = action.stage, action.microbatch
+            if action.kind is not Kind.WEIGHT or f"backward_{stage}" not in labels:
+                continue
+            if not is_split:
+                raise ScheduleError(
+                    f"order {order.name}, line {number}: there is no {action}, since all backward "
+                    f"work of stage {stage} is one task; write BW{stage}.{m}, or give the plan "
+                    "backward: split"
+                )
+            if (f"backward_{stage}", m) not in given:
+                raise ScheduleError(
+                    f"order {order.name}, line {number}: {action} without B{stage}.{m}, for which "
+                    f"another stage waits; add B{stage}.{m}, or write BW{stage}.{m}"
+                )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import product
 
 from superscaler.schedule.bound import Limits, bound_by
 from superscaler.schedule.links import Waits, reverse
@@ -20,17 +20,21 @@ from superscaler.schedule.solver.quota import with_quotas
 TARGETS = 4  # lengths that a patient list aims at, from the bound up
 SWINGS = 6
 TILTS = (0.5, 0.8, 1.0, 1.2)
+QUICK_TILTS = (0.8, 1.0)
 
 
-def swing(problem: Problem, limits: Limits, objective: str, enough: int) -> Schedule | None:
+def swing(
+    problem: Problem, limits: Limits, objective: str, enough: int, *, is_quick: bool = False
+) -> Schedule | None:
     """The best of the list schedules that fit the memory; stops at one as short as `enough`.
+    `is_quick`: of a few of them.
 
     None where a work runs on several lanes, or no list schedule fits.
     """
     if any(len(w.lanes) != 1 for w in problem.works):
         return None
     best: Schedule | None = None
-    for start in chain.from_iterable(_all(problem, tight) for tight in _decided(problem, limits)):
+    for start in _starts(problem, limits, is_quick):
         size = length(problem, start, objective)
         if (best is None or size < best.length) and fits(problem, start):
             best = Schedule(tuple(start), size, enough, "heuristic", "swing")
@@ -39,31 +43,39 @@ def swing(problem: Problem, limits: Limits, objective: str, enough: int) -> Sche
     return best
 
 
-def _decided(problem: Problem, limits: Limits) -> Iterator[Limits]:
+def _starts(problem: Problem, limits: Limits, is_quick: bool) -> Iterator[list[int]]:
+    tilts = QUICK_TILTS if is_quick else TILTS
+    ways = [(False, 0), (False, 1)] if is_quick else list(product((False, True), (0, 1)))
+    for tight in _decided(problem, limits, tilts):
+        for patient, way in ways:
+            yield from _aimed(problem, tight, patient, way)
+
+
+def _decided(problem: Problem, limits: Limits, tilts: Sequence[float]) -> Iterator[Limits]:
     """Limits whose links alone decide the memory."""
     if not limits.links.loose:
         yield limits
         return
-    for tilt in TILTS:
+    for tilt in tilts:
         found = with_quotas(problem, limits, tilt)
         if found is not None:
             yield found
 
 
-def _all(problem: Problem, limits: Limits) -> Iterator[list[int]]:
+def _aimed(problem: Problem, limits: Limits, patient: bool, way: int) -> Iterator[list[int]]:
+    """List schedules for lengths from the bound up; what is first does not depend on the length
+    unless a list is patient."""
     bound = bound_by(problem, limits)
     ways = (limits.links.after, reverse(limits.links.after))
     durations = [w.duration for w in problem.works]
-    for patient in (False, True):
-        for way in (0, 1):
-            tails = (limits.tails, limits.heads)[way]
-            target = bound
-            for _ in range(TARGETS if patient else 1):
-                latest = [target - t - d for t, d in zip(tails, durations)]
-                start = list_schedule(problem, ways[way], latest, patient)
-                yield from _swung(problem, ways, way, start)
-                found = max(s + d for s, d in zip(start, durations))
-                target += max(1, (found - bound) // 4)
+    tails = (limits.tails, limits.heads)[way]
+    target = bound
+    for _ in range(TARGETS if patient else 1):
+        latest = [target - t - d for t, d in zip(tails, durations)]
+        start = list_schedule(problem, ways[way], latest, patient)
+        yield from _swung(problem, ways, way, start)
+        found = max(s + d for s, d in zip(start, durations))
+        target += max(1, (found - bound) // 4)
 
 
 def _swung(

@@ -1,0 +1,148 @@
+"""`superscaler profile`: the machine at hand, measured."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from superscaler.cli.options import Dtype, Settings, load, trace_workload
+from superscaler.cli.output import print_table, print_text, progress
+from superscaler.errors import PlanError
+
+if TYPE_CHECKING:
+    from superscaler.cluster import Device
+    from superscaler.cluster.profile import OperatorTime, Profile
+
+
+def profile(
+    workload: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE.py:callable]",
+            help="The workload whose operators are measured, whole, in one process.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Settings = None,
+    dtype: Dtype = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="Where the profile goes.")
+    ] = Path("build/profile.json"),
+    cluster_out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where the measured cluster goes, as YAML.")
+    ] = Path("build/measured.yaml"),
+    ranks: Annotated[
+        str, typer.Option(metavar="N,N", help="Numbers of processes that communicate.")
+    ] = "2,4",
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROFILE",
+            help="Measure again, and print how far this profile and the roofline are off.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Measure operators and links of this machine: a profile, and a cluster for it.
+
+    Examples:
+
+        superscaler profile examples/gpt.py:workload --out build/profile.json
+
+        superscaler profile examples/gpt.py:workload --check build/profile.json
+    """
+    from superscaler.cluster.measure import measure_device, measure_links, measured_cluster
+    from superscaler.cluster.profile import Profile
+
+    counts = _counts(ranks)
+    known = Profile.load(check) if check is not None else None
+    with progress("measuring the device") as say:
+        device = measure_device()
+        operators: tuple[OperatorTime, ...] = ()
+        if workload is not None:
+            say(f"measuring the operators of {workload}")
+            operators = _operators(workload, settings, dtype)
+        if known is None:
+            say("measuring communication")
+            links = measure_links(counts)
+    if known is not None:
+        _print_errors(operators, device, known)
+        return
+    cluster = measured_cluster(device, links, max(counts))
+    made = Profile(device.kind, operators, links)
+    _write(made, out)
+    _write_cluster(cluster.to_dict(), cluster_out)
+    print_text(
+        f"{device.kind}: {len(operators)} operators and {len(links)} communications in {out}; "
+        f"the cluster is {cluster_out}"
+    )
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(n) for n in text.split(",")]
+    except ValueError:
+        counts = []
+    if 2 not in counts or min(counts) < 2:
+        raise PlanError(f"--ranks {text}: expected numbers of processes, 2 among them, such as 2,4")
+    return counts
+
+
+def _operators(
+    workload: str, settings: list[str] | None, dtype: str | None
+) -> tuple[OperatorTime, ...]:
+    import torch
+
+    from superscaler.runtime.initialize import materialize_weights
+    from superscaler.simulate.measure import measure_operators
+
+    torch.set_num_threads(1)
+    made = load(workload, settings, dtype)
+    graph = trace_workload(made)
+    model = materialize_weights(made.model)
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    batch = made.batch(0) if callable(made.batch) else made.batch
+    return measure_operators(graph, {k: v.detach() for k, v in state.items()}, batch)
+
+
+def _write(made: Profile, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made.save(out)
+
+
+def _write_cluster(data: dict[str, object], out: Path) -> None:
+    import yaml
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+def _print_errors(operators: tuple[OperatorTime, ...], device: Device, known: Profile) -> None:
+    """Predicted against measured, by operator: medians over its shapes."""
+    from rich.table import Table
+
+    from superscaler.cluster.operators import operator_us, roofline_us
+
+    by_target: dict[str, list[tuple[float, float, float]]] = {}
+    for t in operators:
+        predicted = operator_us(t.work, device, known)
+        by_target.setdefault(t.work.target, []).append(
+            (t.us, roofline_us(t.work, device) / t.us - 1, predicted / t.us - 1)
+        )
+    table = Table(box=None, pad_edge=False)
+    for title in ("operator", "shapes", "measured us", "roofline", "profile"):
+        table.add_column(title, justify="left" if title == "operator" else "right")
+    for target, rows in sorted(by_target.items(), key=lambda i: -sum(r[0] for r in i[1])):
+        middle = [statistics.median(r[k] for r in rows) for k in range(3)]
+        table.add_row(
+            target, str(len(rows)), f"{middle[0]:.1f}", f"{middle[1]:+.0%}", f"{middle[2]:+.0%}"
+        )
+    total = sum(t.us for t in operators) or 1.0
+    plain = sum(roofline_us(t.work, device) for t in operators) / total - 1
+    corrected = sum(operator_us(t.work, device, known) for t in operators) / total - 1
+    count = str(len(operators))
+    table.add_row("all of them", count, f"{total:.0f}", f"{plain:+.0%}", f"{corrected:+.0%}")
+    print_table(table)

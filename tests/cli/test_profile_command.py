@@ -1,0 +1,48 @@
+"""`superscaler profile`: what it writes, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from superscaler.cli import app
+from superscaler.cluster import Cluster
+from superscaler.cluster.profile import Profile
+
+ROOT = Path(__file__).parents[2]
+GPT = [
+    f"{ROOT / 'examples/gpt.py'}:workload",
+    *(f"--set={s}" for s in ("layers=1", "hidden=16", "heads=2", "seq=8", "batch=4")),
+]
+
+
+@pytest.mark.dist
+def test_profile_then_check(tmp_path: Path) -> None:
+    out, cluster = tmp_path / "p.json", tmp_path / "c.yaml"
+    made = CliRunner().invoke(
+        app, ["profile", *GPT, "--ranks", "2", "-o", str(out), "--cluster-out", str(cluster)]
+    )
+    assert made.exit_code == 0, made.output
+    profile, machine = Profile.load(out), Cluster.load(cluster)
+    assert profile.device == machine.device(0).kind
+    assert {t.kind for t in profile.links} >= {"all_reduce", "all_gather", "all_to_all", "move"}
+    assert "aten.mm.default" in {t.work.target for t in profile.operators}
+    checked = CliRunner().invoke(app, ["profile", *GPT, "--check", str(out)])
+    assert checked.exit_code == 0, checked.output
+    assert "aten.mm.default" in checked.stdout
+    assert "all of them" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ranks", "many"], "expected numbers of processes, 2 among them"),
+        (["--check", "nowhere.json"], "profile 'nowhere.json': no such file"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["profile", *arguments])
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
