@@ -160,7 +160,7 @@ def compile(
         program = ordered.program
     listing = assemble(program)
     text = _plan_text(plan, ordered) if isinstance(plan, Plan) else ""
-    head = {"plan": text, **(header or {})}
+    head = {"plan": text, "cluster": cluster.to_dict(), **(header or {})}
     files = write_files(program, listing, head)
     files["manifest.json"] = _with_fingerprint(files)
     if text:

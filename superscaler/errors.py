@@ -43,3 +43,11 @@ class VerifyError(SuperScalerError):
 
 class ParallelizeError(SuperScalerError):
     """A step made by `parallelize` is called in a way that its program was not compiled for."""
+
+
+class SimulateError(SuperScalerError):
+    """A program cannot be simulated on a cluster, or a simulation cannot be read."""
+
+
+class ViewError(SuperScalerError):
+    """A picture of something that there is no picture of, or that cannot be written."""

@@ -12,6 +12,9 @@ from superscaler.errors import PlanError
 
 SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "auto")  # that tell B and W apart
 ORDERS = ("gpipe", "1f1b", "interleaved", "breadth_first", *SPLIT_ORDERS, "none")
+V_ORDERS = ("zb_v", "v_half", "v_min")  # those for two stages a device, there and back
+TWO_WAY_ORDERS = ("chimera", "dualpipe")
+BACKWARDS = ("", "fused", "split")
 OBJECTIVES = ("makespan", "span")
 
 
@@ -87,8 +90,11 @@ class Plan:
 
     `order` is one of ORDERS ("auto": the solver's, for the cluster at hand), or the order itself: a
     line for each device, or group of devices, with all its tasks in turn, such as `F0.0 F0.1 B0.0
-    W0.0 B0.1 W0.1` (forward, input and weight gradients of stage 0 on microbatches 0 and 1; BW: both
-    gradients in one task).
+    W0.0 B0.1 W0.1` (forward, input and weight gradients of stage 0 on microbatches 0 and 1; BW:
+    both gradients in one task).
+
+    `backward` says whether weight gradients (W) are tasks of their own ("split") or run with the
+    input gradients ("fused"); "" leaves it to the order.
 
     Plans are made by `superscaler.policies`, by hand, or by `Plan.load`.
     """
@@ -102,10 +108,13 @@ class Plan:
     assign: tuple[PlanAssign, ...] = ()
     name: str = ""
     schedule: PlanSchedule = PlanSchedule()
+    backward: str = ""
 
     @property
     def splits_backward(self) -> bool:
         """Whether weight gradients (W) are tasks of their own, apart from input gradients (B)."""
+        if self.backward:
+            return self.backward == "split"
         if self.order in ORDERS:
             return self.order in SPLIT_ORDERS and self.microbatches > 1
         return any(word.startswith("W") for word in self.order.split())
@@ -138,6 +147,24 @@ class Plan:
     def save(self, path: str | Path) -> None:
         """Write the plan as a YAML file."""
         Path(path).write_text(self.to_yaml())
+
+
+def is_order(text: str) -> bool:
+    """Whether a plan's order may be this text: a known name, or actions such as `F0.0`."""
+    return text in ORDERS or "." in text
+
+
+def unknown_order(value: object) -> str:
+    """What is wrong with an order that is neither a known name nor actions."""
+    if value in TWO_WAY_ORDERS:
+        return (
+            f"order {value} sends microbatches both ways, which takes two copies of each "
+            f"parameter; a plan has one: use {', '.join(V_ORDERS)}, which need no second copy"
+        )
+    return (
+        f"expected one of {', '.join(ORDERS)}, or a list of lines such as "
+        f"'F0.0 F0.1 BW0.0 BW0.1', found {value!r}"
+    )
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
@@ -228,18 +255,20 @@ class _Reader:
             assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
             name=str(data.get("name", "")),
             schedule=self.schedule(data.get("schedule", {})),
+            backward=self.backward(data.get("backward", "")),
         )
 
     def order(self, value: Any) -> str:
         if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
             return "\n".join(line.strip() for line in value)
-        if isinstance(value, str) and (value in ORDERS or "." in value):
+        if isinstance(value, str) and is_order(value):
             return value.strip()
-        raise self.fail(
-            ("order",),
-            f"expected one of {', '.join(ORDERS)}, or a list of lines such as "
-            f"'F0.0 F0.1 BW0.0 BW0.1', found {value!r}",
-        )
+        raise self.fail(("order",), unknown_order(value))
+
+    def backward(self, value: Any) -> str:
+        if value not in BACKWARDS:
+            raise self.fail(("backward",), f"expected fused or split, found {value!r}")
+        return str(value)
 
     def schedule(self, value: Any) -> PlanSchedule:
         data = self.mapping(("schedule",), value, PlanSchedule, ())

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from functools import partial
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.memory import fits

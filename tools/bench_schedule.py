@@ -1,11 +1,14 @@
 """The scheduler against known orders, and torch.distributed.pipelining's, on synthetic pipelines.
 
-    python tools/bench_schedule.py [--quick] [--devices 4 8 16] [--time-limit 10] [--out FILE.md]
+    python tools/bench_schedule.py [--quick] [--devices 4 8 16] [--cells TEXT]
+        [--time-limit 10] [--jobs 1] [--out FILE.md]
 
-Every order is timed by the same replay, with the same costs. All have one copy of the parameters.
-An order counts where it fits the cell's memory. "ours" is the best of what the solver makes of the
-linear, the V and the looped placement; "bound" is what nobody can beat on any of the three, "proven"
-whether no shorter schedule exists on any of them.
+Every order is timed by the same replay, with the same costs; gradients leave a stage at the end of
+B, also where B and W are one. An order counts where it fits the cell's memory. "ours" is the best
+of what the solver makes of the linear, the V and the looped placement, with one copy of the
+parameters; "bound" is what nobody can beat on any of the three, "proven" whether no shorter
+schedule exists on any of them. Bidirectional orders, with two copies, are listed apart, beside ours
+on two copies.
 """
 
 from __future__ import annotations
@@ -25,8 +28,7 @@ from scheduling.torch_orders import FORMS, torch_order
 from superscaler.errors import ScheduleError
 from superscaler.schedule.bound import lower_bound
 from superscaler.schedule.memory import fits, peaks
-from superscaler.schedule.orders import ORDERS
-from superscaler.schedule.portfolio import apply_order, stage_devices
+from superscaler.schedule.portfolio import apply_order, known_orders
 from superscaler.schedule.problem import Problem, Schedule
 from superscaler.schedule.solver import solve
 
@@ -46,6 +48,7 @@ class Row:
     bound: int
     seconds: float
     peak: int
+    two_copies: dict[str, int]
 
     @property
     def best(self) -> int:
@@ -90,26 +93,37 @@ def measure(cell: Cell, time_limit_s: float) -> Row:
         min(best_bound.values()),
         time.perf_counter() - begun,
         max(peaks(problem, ours.start)),
+        two_copies(cell, time_limit_s),
     )
+
+
+def two_copies(cell: Cell, time_limit_s: float) -> dict[str, int]:
+    """Bidirectional orders that fit, and ours on their placement."""
+    problem = cell.problem("bidirectional")
+    found = {
+        name: schedule.length
+        for name, schedule in known(problem, "bidirectional", cell)
+        if fits(problem, schedule.start)
+    }
+    try:
+        solved = solve(problem, time_limit_s=time_limit_s)
+    except ScheduleError:  # nothing fits
+        return found
+    return {**found, "ours": solved.length, "bound": solved.bound}
 
 
 def known(problem: Problem, form: str, cell: Cell) -> list[tuple[str, Schedule]]:
     """Every named order, ours and torch's, that is for this placement."""
-    devices = stage_devices(problem)
-    orders = []
-    for name, make in ORDERS.items():
-        try:
-            orders.append((name, make(devices, cell.microbatches)))
-        except ScheduleError:  # for another placement
-            continue
+    orders = [(order.name, order) for order in known_orders(problem)]
     for name, wanted in FORMS.items():
         order = torch_order(name, cell.devices, cell.microbatches) if wanted == form else None
         if order is not None:
             orders.append((f"torch {order.name}", order))
+    bound = lower_bound(problem)
     found = []
     for name, order in orders:
         try:
-            found.append((name, apply_order(problem, order)))
+            found.append((name, apply_order(problem, order, bound=bound)))
         except ScheduleError as error:
             print(f"{cell.name}: {name} does not run: {error}", file=sys.stderr)
     return found
@@ -118,8 +132,8 @@ def known(problem: Problem, form: str, cell: Cell) -> list[tuple[str, Schedule]]
 def table(rows: list[Row]) -> str:
     """A line for each cell, and what they add up to."""
     lines = [
-        "| devices x microbatches | costs | memory | best other | length | ours | length | analytic "
-        "bound | proven bound | proven | seconds | peak |",
+        "| devices x microbatches | costs | memory | best other | length | ours | length "
+        "| analytic bound | proven bound | proven | seconds | peak |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -153,9 +167,16 @@ def summary(rows: list[Row]) -> list[str]:
         f"ours above the best other: {sum(r.ours > r.best for r in compared)}",
         f"strictly better: {len(better)} of the {len(open_cells)} where the best other is above "
         "the proven bound",
+        f"ours on two copies above the best order on two: {_above_on_two(rows)}",
         f"proven optimal over all three placements: {sum(r.proven for r in rows)}",
         f"largest gap otherwise: {max((r.ours - r.bound) / r.ours for r in rows):.2%}",
     ]
+
+
+def _above_on_two(rows: list[Row]) -> int:
+    both = [(r.two_copies["ours"], r.two_copies) for r in rows if "ours" in r.two_copies]
+    others = [(ours, [t for n, t in by.items() if n not in ("ours", "bound")]) for ours, by in both]
+    return sum(ours > min(ticks) for ours, ticks in others if ticks)
 
 
 def all_orders(rows: list[Row]) -> str:
@@ -164,12 +185,17 @@ def all_orders(rows: list[Row]) -> str:
     for row in rows:
         shown = ", ".join(f"{n} {t}" for n, t in sorted(row.others.items(), key=lambda i: i[1]))
         lines.append(f"- {row.cell.name}: ours {row.ours}; {shown or 'no other fits'}")
+    lines += ["", "Bidirectional, two copies of the parameters, in ticks:", ""]
+    for row in rows:
+        shown = ", ".join(f"{n} {t}" for n, t in sorted(row.two_copies.items(), key=lambda i: i[1]))
+        lines.append(f"- {row.cell.name}: {shown or 'none fits'}")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--cells", default="", help="only cells whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="4 devices, 4 and 8 microbatches")
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for each placement")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
@@ -178,6 +204,9 @@ def main() -> None:
     chosen = cells(tuple(options.devices))
     if options.quick:
         chosen = [c for c in cells((4,)) if c.microbatches <= 8]
+    chosen = [c for c in chosen if options.cells in c.name]
+    if not chosen:
+        sys.exit(f"no cell's name has {options.cells!r} in it; names are as '4 x 8 uniform 0.5x'")
     rows = []
     with ProcessPoolExecutor(options.jobs) as pool:
         for row in pool.map(measure, chosen, [options.time_limit] * len(chosen)):

@@ -13,6 +13,7 @@ from superscaler.cli.launch import PASS_THROUGH, launch
 from superscaler.cli.output import print_error
 from superscaler.cli.profile import profile
 from superscaler.cli.show import show
+from superscaler.cli.simulate import simulate
 from superscaler.cli.trace import trace
 from superscaler.cli.verify import verify
 from superscaler.cli.view import view
@@ -54,6 +55,7 @@ app.command("compile")(compile_command)
 app.command()(verify)
 app.command(context_settings=PASS_THROUGH)(launch)
 app.command()(show)
+app.command()(simulate)
 app.command()(view)
 app.command()(profile)
 

@@ -41,7 +41,7 @@ class Listing:
 def assemble(program: Program) -> Listing:
     """All ranks' schedules, in one global order of tasks and conversions."""
     emission = Emission(program)
-    _find_outside_reads(emission)
+    find_outside_reads(emission)
     listing = Listing(emission)
     for rank in range(program.partition.num_devices):
         listing.schedules[rank] = []
@@ -66,7 +66,7 @@ def segment_names(program: Program) -> list[str]:
     return names
 
 
-def _find_outside_reads(emission: Emission) -> None:
+def find_outside_reads(emission: Emission) -> None:
     """Which values are read outside the segment that makes them."""
     program = emission.program
     home = program.tasks.home

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from superscaler.emit.buckets import coalesced_text, is_move
+from superscaler.emit.comments import conversion_comment
 from superscaler.emit.constants import Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
-from superscaler.emit.segment import Emission, conversion_comment
+from superscaler.emit.segment import Emission
 from superscaler.emit.steps import emit_steps, grouped, peer_constant
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.general import exchanges
@@ -26,7 +27,9 @@ def participants(route: Route, key: Time) -> list[int]:
 
 def boundary_function(emission: Emission, conversion: Conversion, rank: int, key: Time) -> Function:
     """What `rank` does in `conversion` at time key `key`."""
-    function = Function(conversion_comment(emission.program, conversion))
+    function = Function(
+        conversion_comment(emission.program, conversion), conversions=(conversion.id,)
+    )
     if conversion.route.paths is None:
         _general(emission, conversion, rank, key, function)
     else:
@@ -39,7 +42,8 @@ def bucket_function(
 ) -> Function:
     """What `rank` does in several conversions between tasks that share one message."""
     function = Function(
-        f"{len(members)} together, first {conversion_comment(emission.program, members[0])}"
+        f"{len(members)} together, first {conversion_comment(emission.program, members[0])}",
+        conversions=tuple(c.id for c in members),
     )
     if is_move(members[0]):
         _move_together(emission, members, rank, key, function)

@@ -18,6 +18,7 @@ class Constants:
 
     by_key: dict[Any, str] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
+    known: dict[tuple[str, int], Any] = field(default_factory=dict)  # what `of_rank` has found
 
     def get(self, prefix: str, key: Any, value: Value) -> Constant:
         """The constant for `key`, made on first use; `prefix` starts its name."""
@@ -36,4 +37,18 @@ class Constants:
         """The constant's value on a rank: one value, or a dict by time index where they differ."""
         values = {t: self.values[name](rank, t) for t in times}
         first = next(iter(values.values()))
-        return first if all(v == first for v in values.values()) else values
+        found = first if all(v == first for v in values.values()) else values
+        self.known[name, rank] = found
+        return found
+
+    def at(self, name: str, rank: int, time: Time) -> Any:
+        """The constant's value on a rank for a running task's time index."""
+        found = self.known.get((name, rank))
+        if found is None or (isinstance(found, dict) and time not in found):
+            return self.values[name](rank, time)
+        return found[time] if isinstance(found, dict) else found
+
+    def is_fixed(self, name: str, rank: int) -> bool:
+        """Whether a value that `of_rank` has found is known to be the same at all times."""
+        found = self.known.get((name, rank))
+        return found is not None and not isinstance(found, dict)

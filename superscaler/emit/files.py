@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pprint import pformat
 from typing import Any
 
@@ -18,7 +17,6 @@ from superscaler.graph.tensor import PTensor, TensorKind
 from superscaler.materialize.program import Program, ValueRef
 
 FORMAT = 1
-_CONSTANT = re.compile(r'"((?:group|place|start|index|box|exchange|to|from)\d+)"')
 
 
 def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> dict[str, str]:
@@ -26,9 +24,7 @@ def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> d
     classes: dict[tuple[Entry, ...], list[int]] = {}
     for rank, entries in sorted(listing.schedules.items()):
         classes.setdefault(tuple(entries), []).append(rank)
-    used = {
-        name: sorted(set(_CONSTANT.findall(f.text(name)))) for name, f in listing.functions.items()
-    }
+    used = {name: function.constants() for name, function in listing.functions.items()}
     files: dict[str, str] = {}
     groups: set[tuple[int, ...]] = set()
     owned = OwnedTables(program, listing.emission.parts)
@@ -94,7 +90,7 @@ def _program_text(
 
 
 def _constant_times(
-    schedule: tuple[Entry, ...], used: dict[str, list[str]]
+    schedule: tuple[Entry, ...], used: dict[str, tuple[str, ...]]
 ) -> dict[str, list[Time]]:
     """Constant -> the time indices at which this schedule needs it."""
     times: dict[str, dict[Time, None]] = {}

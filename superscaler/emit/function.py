@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+_CONSTANT = re.compile(r'"((?:group|place|start|index|box|exchange|to|from)\d+)"')
 
 
 @dataclass
 class Line:
-    """One statement: the variables it assigns and uses, and a comment to go above it."""
+    """One statement: the variables it assigns and uses, and a comment to go above it.
+
+    `operators` are the ids of the operators that it runs or prepares something for, `conversions`
+    those of the conversions that it is a step of.
+    """
 
     text: str
     assigns: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     comment: str = ""
+    operators: tuple[int, ...] = ()
+    conversions: tuple[int, ...] = ()
 
 
 @dataclass
 class Function:
-    """An emitted function: `reads` are (parameter name, value spec), `writes` (variable, spec)."""
+    """An emitted function: `reads` are (parameter name, value spec), `writes` (variable, spec).
+
+    `operators` and `conversions` are what the lines that are added next belong to.
+    """
 
     doc: str
     reads: list[tuple[str, str]] = field(default_factory=list)
     writes: list[tuple[str, str]] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    operators: tuple[int, ...] = ()
+    conversions: tuple[int, ...] = ()
 
     def read(self, variable: str, spec: str) -> str:
         """The parameter that holds the value `spec`, added when new."""
@@ -42,24 +57,26 @@ class Function:
         uses: tuple[str, ...] = (),
         comment: str = "",
     ) -> None:
-        self.lines.append(Line(text, assigns, uses, comment))
+        line = Line(text, assigns, uses, comment, self.operators, self.conversions)
+        self.lines.append(line)
+
+    def statements(self) -> Iterator[tuple[Line, tuple[str, ...]]]:
+        """Every line, and the variables that are freed after it."""
+        last = self._last_uses()
+        kept = {*(v for v, _ in self.writes), "_"}
+        for i, line in enumerate(self.lines):
+            mentioned = sorted({*line.assigns, *line.uses})
+            yield line, tuple(v for v in mentioned if last[v] == i and v not in kept)
 
     def body(self) -> str:
         """Everything below the `def` line."""
         out = [f'    """{self.doc}"""'] if self.doc else []
-        last = self._last_uses()
-        kept = {v for v, _ in self.writes}
         comment = ""
-        for i, line in enumerate(self.lines):
+        for line, gone in self.statements():
             if line.comment and line.comment != comment:
                 out.append(f"    # {line.comment}")
                 comment = line.comment
             out.append(f"    {line.text}")
-            gone = [
-                v
-                for v in sorted({*line.assigns, *line.uses})
-                if last[v] == i and v not in kept and v != "_"
-            ]
             if gone:
                 out.append(f"    del {', '.join(gone)}")
         values = ", ".join(v for v, _ in self.writes)
@@ -72,6 +89,10 @@ class Function:
             for v in (*line.assigns, *line.uses):
                 last[v] = i
         return last
+
+    def constants(self) -> tuple[str, ...]:
+        """The names of the constants that the lines mention, sorted."""
+        return tuple(sorted({c for line in self.lines for c in _CONSTANT.findall(line.text)}))
 
     def task_text(self, name: str) -> str:
         """The entry of the TASKS table."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from superscaler.emit.buckets import coalesced_text, segment_buckets
+from superscaler.emit.comments import conversion_comment, operator_comment
 from superscaler.emit.constants import Constants, Time
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
@@ -22,7 +23,6 @@ from superscaler.materialize.program import Conversion, Program, Read, ValueRef
 from superscaler.ops import Call
 from superscaler.schedule.segments import Segment
 from superscaler.transform.layout import Layout, input_layout, output_layout
-from superscaler.transform.partition import Grid
 
 # A part's strides are not those that the views of the whole were traced with.
 STRIDE_FREE = {
@@ -190,7 +190,9 @@ class _Writer:
         names = tuple(c.name for c in members)
         text = coalesced_text(self.program, self.emission.constants, members, sources)
         comment = f"{len(members)} together, first {self.comment(members[0])}"
+        self.function.conversions = tuple(c.id for c in members)
         self.function.add(f"{', '.join(names)} = {text}", names, tuple(sources), comment)
+        self.function.conversions = ()
         for name in names:
             self.local[name] = name
             self.pending.add(name)
@@ -209,6 +211,7 @@ class _Writer:
         route, factors = conversion.route, self.emission.factors(tensor)
         source = self.source(conversion)
         comment = self.comment(conversion)
+        self.function.conversions = (conversion.id,)
         if route.is_general:
             constant = exchange_constant(self.program, self.emission.constants, conversion)
             shape = local_shape(route.target, self.part, factors)
@@ -229,6 +232,7 @@ class _Writer:
                 self.emission.constants,
                 comment,
             )
+        self.function.conversions = ()
         self.local[conversion.name] = conversion.name
         self.pending.add(conversion.name)
 
@@ -239,6 +243,7 @@ class _Writer:
 
     def operator(self, op_id: int) -> None:
         op = self.graph.operators[op_id]
+        self.function.operators = (op_id,)
         if op.phase is Phase.UPDATE:
             self.update(op)
             return
@@ -268,6 +273,7 @@ class _Writer:
 
     def biased_product(self, op: Operator, chain: Biased) -> None:
         """One `addmm` for a product, its view and the bias."""
+        self.function.operators = (chain.mm, chain.view, op.id)
         bias = self.read(op.id, chain.bias)
         x, w = self.read(chain.mm, 0), self.read(chain.mm, 1)
         name = self.emission.name(op.outputs[0])
@@ -312,6 +318,11 @@ class _Writer:
 
     def finish(self) -> None:
         if self.updates:
+            self.function.operators = tuple(
+                op
+                for op in self.segment.operators
+                if self.graph.operators[op].phase is Phase.UPDATE
+            )
             entries = ", ".join(f"{self._update_key(name)}: {grad}" for name, grad in self.updates)
             self.function.add(
                 f"ctx.optimizer_step({{{entries}}})", (), tuple(g for _, g in self.updates)
@@ -330,53 +341,6 @@ class _Writer:
 
     def _update_key(self, name: str) -> str:
         return f'"{name}"' if not self.segment.time_shape else f'("{name}", ctx.time)'
-
-
-def operator_comment(op: Operator) -> str:
-    where = op.module or "(top)"
-    phase = {Phase.BACKWARD: " backward", Phase.FORWARD: "", Phase.UPDATE: " update"}[op.phase]
-    return f"{where}{phase}  {op.source}".rstrip()
-
-
-def conversion_comment(program: Program, conversion: Conversion) -> str:
-    """What a conversion does, from -> to."""
-    name = program.partition.graph.tensors[conversion.tensor].name
-    ends = [
-        layout_text(program, conversion.tensor, x)
-        for x in (conversion.route.source, conversion.route.target)
-    ]
-    ranks = [ranks_text(x.grid) for x in (conversion.route.source, conversion.route.target)]
-    if ranks[0] != ranks[1]:
-        ends = [f"{end} ({where})" for end, where in zip(ends, ranks)]
-    return f"{name}: {ends[0]} -> {ends[1]}"
-
-
-def ranks_text(grid: Grid) -> str:
-    """The ranks of a grid in words: `ranks 0-3`."""
-    ranks = sorted(set(grid.devices.ravel().tolist()))
-    if len(ranks) == 1:
-        return f"rank {ranks[0]}"
-    runs = ranks == list(range(ranks[0], ranks[-1] + 1))
-    shown = (
-        f"{ranks[0]}-{ranks[-1]}"
-        if runs
-        else ",".join(str(r) for r in ranks[:8]) + (",..." if len(ranks) > 8 else "")
-    )
-    return f"ranks {shown}"
-
-
-def layout_text(program: Program, tensor: int, layout: Layout) -> str:
-    """A layout in words: `batch/2 on dp, partial sums on tp`."""
-    axes = program.partition.axes
-    words = []
-    for name, role, count in zip(layout.grid.names, layout.roles, layout.grid.shape):
-        if count == 1:
-            continue
-        if role >= 0:
-            words.append(f"{axes.axes[axes.slots[tensor][role]].name}/{count} on {name}")
-        elif role == -2:
-            words.append(f"partial {layout.reduce} over {name}")
-    return ", ".join(words) or "whole"
 
 
 @cache

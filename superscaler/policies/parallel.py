@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from superscaler.errors import PlanError
-from superscaler.plan import ORDERS, Plan, PlanOptimizer, PlanSplit, PlanStage
+from superscaler.plan import (
+    ORDERS,
+    V_ORDERS,
+    Plan,
+    PlanOptimizer,
+    PlanSplit,
+    PlanStage,
+    is_order,
+    unknown_order,
+)
 
 
 def data_parallel(dp: int) -> Plan:
@@ -34,8 +43,12 @@ def pipeline(
     stages_per_device: int = 1,
     placement: str = "",
 ) -> Plan:
-    """Stages cut from the graph by cost, with microbatches in a known order or the solver's
-    ("auto"); several stages on a device are "looped" (dealt in turn) or "v" (there and back)."""
+    """Stages cut from the graph by cost, with microbatches in a known order, an explicit one, or
+    the solver's ("auto").
+
+    Several stages on a device are "looped" (dealt in turn) or "v" (there and back); the orders
+    zb_v, v_half and v_min take two stages in V form unless told otherwise.
+    """
     return hybrid(
         pp=pp,
         microbatches=microbatches,
@@ -67,8 +80,10 @@ def hybrid(
             raise PlanError(f"hybrid: expected {name} of 1 or more, found {value}")
     if zero not in (0, 1, 2, 3):
         raise PlanError(f"hybrid: expected a ZeRO stage from 0 to 3, found {zero}")
-    if order not in ORDERS and "." not in order:
-        raise PlanError(f"hybrid: expected order {' or '.join(ORDERS)}, found {order!r}")
+    if not is_order(order):
+        raise PlanError(f"hybrid: {unknown_order(order)}")
+    if order in V_ORDERS and not placement:
+        stages_per_device, placement = max(2, stages_per_device), "v"
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     per_stage = dp * tp
     stages = tuple(
@@ -90,7 +105,7 @@ def hybrid(
         stages,
         microbatches,
         tuple(splits),
-        order if microbatches > 1 else "none",
+        order if microbatches > 1 or order not in ORDERS else "none",
         tuple(recompute.split()),
         optimizer,
     )

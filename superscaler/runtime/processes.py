@@ -25,7 +25,7 @@ from superscaler.runtime.pending import Pending
 # once or twice more (all-gather of 16 MiB: 37 against 59 ms on 2 ranks, 241 against 351 ms on 4
 # ranks; CPU time of 256 KiB and 1.6 MB on 2 ranks: 0.20 against 0.25 and 0.81 against 1.06 ms; a
 # 2-core machine, torch 2.13).
-_LARGE_BYTES = 256 << 10
+LARGE_BYTES = 256 << 10
 # torch 2.13 renamed them.
 _ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _REDUCE_SCATTER = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
@@ -55,28 +55,28 @@ class ProcessCommunicator(Communicator):
 
     def all_gather(self, part: torch.Tensor, ranks: Ranks) -> Pending:
         gathered = part.new_empty((len(ranks), *part.shape))
-        if not self._is_nccl and part.nbytes >= _LARGE_BYTES:
+        if not self._is_nccl and part.nbytes >= LARGE_BYTES:
             return self._gather_directly(gathered, part, ranks)
         group = self._group(ranks)
         work = _ALL_GATHER(gathered.view(-1), part.view(-1), group, async_op=True)
-        return _after(work, gathered).then(lambda rows: _in_order_of(ranks, rows))
+        return _after(work, gathered).then(lambda rows: in_order_of(ranks, rows))
 
     def reduce_scatter(self, parts: torch.Tensor, ranks: Ranks, op: str) -> Pending:
         if self._is_nccl:
             reduced = torch.empty_like(parts[0])
-            group, parts = self._group(ranks), _ascending(ranks, parts)
+            group, parts = self._group(ranks), ascending(ranks, parts)
             work = _REDUCE_SCATTER(reduced.view(-1), parts.view(-1), _OPS[op], group, async_op=True)
             return _after(work, reduced, parts)
-        if parts[0].nbytes >= _LARGE_BYTES:
+        if parts[0].nbytes >= LARGE_BYTES:
             return self._reduce_directly(parts, ranks, op)
         # Gloo's own takes twice as long (4 MiB, 2 ranks: 4.5 against 2.0 ms, torch 2.13).
         came = self.all_to_all(parts, ranks)
         return came.then(lambda rows: reduce_parts(list(rows), op))
 
     def all_to_all(self, parts: torch.Tensor, ranks: Ranks) -> Pending:
-        came, parts = torch.empty_like(parts), _ascending(ranks, parts)
+        came, parts = torch.empty_like(parts), ascending(ranks, parts)
         work = dist.all_to_all_single(came, parts, group=self._group(ranks), async_op=True)
-        return _after(work, came, parts).then(lambda rows: _in_order_of(ranks, rows))
+        return _after(work, came, parts).then(lambda rows: in_order_of(ranks, rows))
 
     def broadcast(self, buffer: torch.Tensor, ranks: Ranks, root: int) -> Pending:
         work = dist.broadcast(buffer, root, self._group(ranks), async_op=True)
@@ -182,13 +182,13 @@ class ProcessCommunicator(Communicator):
             self._sends.popleft()
 
 
-def _ascending(ranks: Ranks, parts: torch.Tensor) -> torch.Tensor:
+def ascending(ranks: Ranks, parts: torch.Tensor) -> torch.Tensor:
     """Parts in the order of `ranks` in that of a process group, which sorts its ranks."""
     order = sorted(range(len(ranks)), key=lambda i: ranks[i])
     return parts if order == list(range(len(ranks))) else parts[order]
 
 
-def _in_order_of(ranks: Ranks, rows: torch.Tensor) -> torch.Tensor:
+def in_order_of(ranks: Ranks, rows: torch.Tensor) -> torch.Tensor:
     """The reverse: what came in the order of the process group, in the order of `ranks`."""
     place = {rank: i for i, rank in enumerate(sorted(ranks))}
     order = [place[rank] for rank in ranks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import linecache
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from superscaler.runtime.failures import ProgramError
+from superscaler.runtime.handover import taking_over
 from superscaler.runtime.shards import Box, Slots, local_shape
 
 FORMAT = 1  # of the manifest and of the emitted files; the emitter writes it to the manifest
@@ -137,7 +139,7 @@ class _Files:
             linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         space: dict[str, Any] = {"__name__": name.removesuffix(".py"), "__file__": path}
         try:
-            exec(compile(text, path, "exec"), space)
+            exec(compile(taking_over(ast.parse(text, path)), path, "exec"), space)
         except (SyntaxError, NameError, ImportError, AttributeError) as error:
             raise ProgramError(f"{path} cannot be loaded: {error}") from error
         return space, path

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any
 
 from superscaler.runtime.failures import ProgramError
-from superscaler.runtime.pending import resolve
+from superscaler.runtime.handover import caller
 from superscaler.runtime.program import Key, RankProgram, Task
 
 Values = dict[int, Any]  # by the value's number
@@ -36,6 +35,7 @@ class Entry:
     caller: Caller
     reads: tuple[Any, ...]  # numbers, or a dict of numbers by time index
     writes: tuple[tuple[int, Write], ...]
+    dying: tuple[bool, ...] = ()  # per read: whether the value is handed over and freed
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def timeline(program: RankProgram) -> Timeline:
     for position, step in enumerate(steps):
         reads = [written.read(spec, step) for spec in step.reads]
         dying = lifetimes.dying(position, reads)
-        caller = _caller(tuple(_code(read, dies) for read, dies in zip(reads, dying, strict=True)))
+        call = caller(tuple(_code(read, dies) for read, dies in zip(reads, dying, strict=True)))
         writes = [
             written.write(key, reduces, lifetimes.is_read_after(key, position))
             for key, reduces in step.writes
@@ -74,11 +74,12 @@ def timeline(program: RankProgram) -> Timeline:
                 step.name,
                 step.time,
                 step.task.function,
-                caller,
+                call,
                 tuple(_numbered(read, numbers) for read in reads),
                 tuple(
                     (numbers[key], how) for (key, _), how in zip(step.writes, writes, strict=True)
                 ),
+                tuple(dying),
             )
         )
     missing = keep - resting - written.keys
@@ -219,28 +220,6 @@ def _is_key(read: Any) -> bool:
 
 def _code(read: Any, dies: bool) -> str:
     return ("dies" if dies else "stays") if _is_key(read) else ("all die" if dies else "all stay")
-
-
-_FETCH = {
-    "stays": "resolve(values[reads[{0}]])",
-    "dies": "resolve(values.pop(reads[{0}]))",
-    "all stay": "{{t: resolve(values[i]) for t, i in reads[{0}].items()}}",
-    "all die": "{{t: resolve(values.pop(i)) for t, i in reads[{0}].items()}}",
-}
-
-
-@lru_cache(maxsize=4096)
-def _caller(codes: tuple[str, ...]) -> Caller:
-    """A function that fetches a task's arguments and calls it.
-
-    It is generated, with positional arguments, because only then does CPython (3.11 and later)
-    hand the references over to the callee: a `del` in the emitted function really frees a value
-    that dies in it. With `function(*arguments)` the argument tuple would keep it to the end.
-    """
-    arguments = "".join(f", {_FETCH[code].format(i)}" for i, code in enumerate(codes))
-    text = f"lambda function, ctx, values, reads: function(ctx{arguments})"
-    caller: Caller = eval(text, {"resolve": resolve})
-    return caller
 
 
 def _show(key: Key) -> str:

@@ -19,7 +19,9 @@ def memory_bounds(problem: Problem, heads: Sequence[int], tails: Sequence[int]) 
     """
     for memory, holds in tight_memories(problem).items():
         yield _area_bound(problem, memory, holds, heads, tails)
-        for lane in sorted({lane for h in holds for w in h.first for lane in problem.works[w].lanes}):
+        for lane in sorted(
+            {lane for h in holds for w in h.first for lane in problem.works[w].lanes}
+        ):
             yield _lane_bound(problem, lane, room(problem, memory), holds, heads, tails)
 
 

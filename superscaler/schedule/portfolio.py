@@ -26,7 +26,7 @@ Actions = dict[Action, tuple[int, ...]]  # an action may be several works
 
 
 def portfolio(problem: Problem, objective: str = "makespan") -> list[Schedule]:
-    """Schedules by known orders and by greedy rules, those that fit the memory first, best first."""
+    """Schedules by known orders and greedy rules, those that fit the memory first, best first."""
     bound = lower_bound(problem, objective)
     found = [*_known(problem, objective, bound), *_greedy(problem, objective, bound)]
     return sorted(found, key=lambda s: (not fits(problem, s.start), s.length, s.made_by))
@@ -41,7 +41,8 @@ def apply_order(
 ) -> Schedule:
     """The problem's works in a given order; works that it does not name run when they are ready.
 
-    `bound`: ticks that no schedule can beat, where they are known already. Raises ScheduleError when the order misses or invents an action, or contradicts the data.
+    `bound`: ticks that no schedule can beat, where they are known already. Raises ScheduleError
+    when the order misses or invents an action, or contradicts the data.
     """
     actions = actions_of(problem)
     fused = {_fused(a) for a in actions if a.kind in (Kind.BACKWARD, Kind.WEIGHT)}
@@ -125,18 +126,30 @@ def _in_turn(problem: Problem, line: list[int]) -> list[tuple[int, int]]:
     return [pair for works in by_lane.values() for pair in pairwise(works)]
 
 
-def _known(problem: Problem, objective: str, bound: int) -> list[Schedule]:
+def known_orders(problem: Problem) -> list[PipelineOrder]:
+    """The named orders for the placement and the number of microbatches that a problem has, with
+    zero-bubble ones capped by its memory."""
     found = []
     for make in _applicable(problem):
         try:
-            found.append(apply_order(problem, make(), objective, bound=bound))
+            found.append(make())
         except ScheduleError:  # the order is for another placement or number of microbatches
             continue
     return found
 
 
+def _known(problem: Problem, objective: str, bound: int) -> list[Schedule]:
+    found = []
+    for order in known_orders(problem):
+        try:
+            found.append(apply_order(problem, order, objective, bound=bound))
+        except ScheduleError:  # it contradicts an order of the user's
+            continue
+    return found
+
+
 def _applicable(problem: Problem) -> list[Callable[[], PipelineOrder]]:
-    """Known orders for the direction or directions that microbatches run in."""
+    """Makers of the orders for the direction or directions that microbatches run in."""
     microbatches = 1 + max((w.microbatch for w in problem.works), default=-1)
     devices = stage_devices(problem)
     if devices:

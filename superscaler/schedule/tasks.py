@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import product
 
 from superscaler.errors import ScheduleError
+from superscaler.schedule.macros import sequence_edges
 from superscaler.schedule.segments import Edge, Segment
 from superscaler.transform.match import ALL, FIRST
 from superscaler.transform.partition import Partition
@@ -55,7 +55,9 @@ def build_tasks(partition: Partition, segments: list[Segment], edges: list[Edge]
         if a != b:
             _connect(segments[a], segments[b], sources, kind, number, before)
     _connect_orders(partition, segments, home, number, before)
-    _connect_sequences(partition, segments, tasks, before)
+    plain = [(t.segment, t.time[0] if t.time else 0, t.devices) for t in tasks]
+    for (task, other), kind in sequence_edges(partition, segments, plain).items():
+        before[task].setdefault(other, kind)
     return TaskGraph(tuple(segments), tuple(tasks), tuple(before), home)
 
 
@@ -114,30 +116,3 @@ def _times(segment: Segment, only: tuple[int, ...] | None) -> list[tuple[int, ..
             f"{segment.name} has time parts of shape {segment.time_shape}"
         )
     return [only]
-
-
-def _connect_sequences(
-    partition: Partition, segments: list[Segment], tasks: list[Task], before: list[dict[int, str]]
-) -> None:
-    """Each sequence says in which order its macro tasks (label, microbatch) run."""
-    macros: dict[tuple[str, int], list[Task]] = {}
-    for task in tasks:
-        segment = segments[task.segment]
-        if segment.label:
-            macros.setdefault((segment.label, task.time[0] if task.time else 0), []).append(task)
-    for number, sequence in enumerate(partition.sequences, 1):
-        present = [m for m in sequence if m in macros]
-        for first, second in pairwise(present):
-            kind = f"order, line {number}: {_action(first, macros)} {_action(second, macros)}"
-            for x, y in product(macros[first], macros[second]):
-                if set(x.devices) & set(y.devices):
-                    before[y.id].setdefault(x.id, kind)
-
-
-def _action(macro: tuple[str, int], macros: Container[tuple[str, int]]) -> str:
-    """A macro task as orders write it: F0.3, B1.0."""
-    label, microbatch = macro
-    phase, _, stage = label.rpartition("_")
-    is_fused = phase == "backward" and (f"weight_{stage}", microbatch) not in macros
-    kind = "BW" if is_fused else phase[:1].upper()
-    return f"{kind}{stage}.{microbatch}"

@@ -6,53 +6,23 @@ from collections import defaultdict
 from math import prod
 
 from superscaler.cluster.cluster import Cluster
-from superscaler.materialize.program import Conversion, Program
+from superscaler.cluster.profile import Profile
+from superscaler.materialize.program import Program
 from superscaler.schedule.costs import Held, Reader, StepCosts, Transfer
-from superscaler.transform.cost import cost
+from superscaler.simulate.costs import conversion_costs, segment_costs
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
 
-def step_costs(program: Program, cluster: Cluster) -> StepCosts:
+def step_costs(program: Program, cluster: Cluster, profile: Profile | None = None) -> StepCosts:
     """What the program's segments take and hold on `cluster`, whatever the order of tasks."""
+    segments = segment_costs(program, cluster, profile)
     return StepCosts(
-        tuple(_duration_us(program, s, cluster) for s in range(len(program.tasks.segments))),
-        tuple(_temporary_bytes(program, s) for s in range(len(program.tasks.segments))),
-        tuple(_transfers(program, cluster)),
+        tuple(cost.duration_us for cost in segments),
+        tuple(cost.temporary_bytes for cost in segments),
+        tuple(_transfers(program, cluster, profile)),
         tuple(_held(program)),
         _resident_bytes(program),
         {d: cluster.device(d).memory_bytes for d in range(program.partition.num_devices)},
-    )
-
-
-def _duration_us(program: Program, segment: int, cluster: Cluster) -> float:
-    """Arithmetic and memory traffic of one part, kernel launches, and conversions inside."""
-    partition, found = program.partition, program.tasks.segments[segment]
-    flops = kernels = 0.0
-    for op in found.operators:
-        own = partition.axes_of(op)
-        parts = prod(n for r, n in zip(partition.placed[op].roles, found.grid.shape) if r >= 0)
-        flops += cost(partition.graph, partition.axes, op) / parts
-        kernels += not own.rule.is_view
-    inside = sum(conversion_us(program, c, cluster) for c in program.inline_of(segment))
-    device = cluster.device(int(found.grid.devices.flat[0]))
-    dtype = str(partition.graph.tensors[partition.graph.loss].dtype).removeprefix("torch.")
-    return flops / (device.peak_tflops(dtype) * 1e6) + kernels * device.launch_us + inside
-
-
-def conversion_us(program: Program, conversion: Conversion, cluster: Cluster) -> float:
-    """How long a conversion takes once it has begun: its steps one after the other."""
-    route = conversion.route
-    item = program.partition.graph.tensors[conversion.tensor].dtype.itemsize
-    devices = [route.source.grid.devices, route.target.grid.devices]
-    ranks = sorted({int(d) for grid in devices for d in grid.ravel()})
-    link = cluster.link(ranks)
-    if route.paths is None:
-        return link.transfer_us(local_elements(route.target) * item)
-    steps = next(iter(route.paths.values())).steps
-    return sum(
-        link.transfer_us(max(prod(step.before), prod(step.after)) * item)
-        for step in steps
-        if step.kind != "chunk"
     )
 
 
@@ -61,58 +31,24 @@ def local_elements(layout: Layout) -> int:
     return prod(layout.local_sizes((0,) * len(layout.grid.shape)))
 
 
-def _transfers(program: Program, cluster: Cluster) -> list[Transfer]:
+def _transfers(program: Program, cluster: Cluster, profile: Profile | None) -> list[Transfer]:
+    """Per pair of segments: how long what one makes takes to the other, at its slowest."""
     graph, home = program.partition.graph, program.tasks.home
+    takes: dict[int, float] = {}
+    for (number, _), cost in conversion_costs(program, cluster, profile).items():
+        takes[number] = max(takes.get(number, 0.0), cost.duration_us)
     slowest: dict[tuple[int, int], float] = {}
     for (op, _), read in program.reads.items():
-        if read.conversion < 0:
+        if read.conversion not in takes:
             continue
-        conversion = program.conversions[read.conversion]
-        maker = graph.producer.get(conversion.tensor)
-        if maker is None or home[maker[0]] == home[op] or conversion.scope in (home[op],):
-            continue
-        key = (home[maker[0]], home[op])
-        slowest[key] = max(slowest.get(key, 0.0), conversion_us(program, conversion, cluster))
+        maker = graph.producer.get(program.conversions[read.conversion].tensor)
+        if maker is not None and home[maker[0]] != home[op]:
+            key = (home[maker[0]], home[op])
+            slowest[key] = max(slowest.get(key, 0.0), takes[read.conversion])
     return [Transfer(a, b, us) for (a, b), us in sorted(slowest.items())]
 
 
 # memory
-
-
-def _temporary_bytes(program: Program, segment: int) -> int:
-    """The most that values made and last read inside a task take at one time."""
-    graph = program.partition.graph
-    members = program.tasks.segments[segment].operators
-    position = {op: i for i, op in enumerate(members)}
-    change = [0] * (len(members) + 2)
-    for op in members:
-        if program.partition.axes_of(op).rule.is_view:
-            continue
-        for k, tensor in enumerate(graph.operators[op].outputs):
-            if tensor < 0:
-                continue
-            readers = _readers(program, tensor)
-            if any(r not in position for r in readers) or tensor in program.accumulated:
-                continue
-            size = _output_bytes(program, op, k)
-            change[position[op]] += size
-            change[max((position[r] for r in readers), default=position[op]) + 1] -= size
-    now = most = 0
-    for amount in change:
-        now += amount
-        most = max(most, now)
-    return most
-
-
-def _readers(program: Program, tensor: int) -> list[int]:
-    """The operators that read a tensor's memory, through views too."""
-    graph = program.partition.graph
-    found: list[int] = []
-    for op, _ in graph.consumers.get(tensor, ()):
-        found.append(op)
-        if program.partition.axes_of(op).rule.is_view:
-            found += _readers(program, graph.operators[op].outputs[0])
-    return found
 
 
 def _output_bytes(program: Program, op: int, k: int) -> int:

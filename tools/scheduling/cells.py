@@ -1,4 +1,4 @@
-"""Cells: the pipelines that the scheduler's benchmark runs, by devices, microbatches, costs, memory.
+"""Cells: the pipelines of the scheduler's benchmark, by devices, microbatches, costs and memory.
 
 A device has two chunks of layers: one stage of a linear pipeline, or two stages of a V or looped
 one. So the work of a device, and the activations of a microbatch on it, are the same in all three.
@@ -33,10 +33,9 @@ class Cell:
         return f"{self.devices} x {self.microbatches} {self.profile} {self.memory}x"
 
     def problem(self, form: str) -> Problem:
-        """The cell's problem in a form of placement: linear, v or looped."""
-        stages = self.devices if form == "linear" else 2 * self.devices
-        place = {"linear": Placement.linear, "v": Placement.v, "looped": Placement.looped}[form]
-        placement = place(self.devices, self.microbatches)
+        """The cell's problem in a form of placement: linear, v, looped or bidirectional."""
+        stages = 2 * self.devices if form in ("v", "looped") else self.devices
+        placement = getattr(Placement, form)(self.devices, self.microbatches)
         latency = 10 * LATENCY if self.profile == "communication" else LATENCY
         rows = [self._ticks(s, stages) for s in range(stages)]
         held = (2 * self.devices // stages,) * stages

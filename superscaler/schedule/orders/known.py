@@ -108,7 +108,8 @@ def interleaved(devices: Sequence[int], microbatches: int) -> PipelineOrder:
     count = max(devices) + 1
     if list(devices) != [s % count for s in range(len(devices))] or len(devices) % count:
         raise ScheduleError(
-            f"order interleaved: expected stages dealt to the devices in turn, found {list(devices)}"
+            "order interleaved: expected stages dealt to the devices in turn, found "
+            f"{list(devices)}"
         )
     if microbatches % count:
         raise ScheduleError(

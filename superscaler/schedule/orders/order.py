@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 
 from superscaler.errors import ScheduleError
@@ -49,9 +48,12 @@ def parse_order(text: str, name: str = "order") -> PipelineOrder:
     lines = []
     for number, line in enumerate(text.strip().splitlines(), 1):
         lines.append(tuple(_action(word, f"{name}, line {number}") for word in line.split()))
-    for action, count in Counter(a for line in lines for a in line).items():
-        if count > 1:
-            raise ScheduleError(f"{name}: {action} is there {count} times; each runs once")
+    seen: set[Action] = set()
+    for number, actions in enumerate(lines, 1):
+        for action in actions:
+            if action in seen:
+                raise ScheduleError(f"{name}, line {number}: {action} is there twice; it runs once")
+            seen.add(action)
     return PipelineOrder(name, tuple(lines))
 
 

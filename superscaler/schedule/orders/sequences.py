@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from itertools import product
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.orders.known import (
@@ -47,10 +46,11 @@ def sequences(
     labels: Collection[str] | None = None,
 ) -> tuple[Macros, ...]:
     """A sequence for each group of devices: `order` is a name or a text (see `parse_order`);
-    `stage_devices` are those of each stage, `labels` those that the program's tasks have (None: all
-    that an order may name). () where the order is left open.
+    `stage_devices` are those of each stage, `labels` those of the program's operators (None: not
+    known yet). () where the order is left open.
 
-    Raises ScheduleError for an order that does not fit the stages, or is incomplete.
+    Raises ScheduleError for an order that does not fit the stages. That it has every task is
+    checked where the tasks are made (`schedule.macros`).
     """
     if order in OPEN or (order in ORDERS and microbatches == 1):
         return ()
@@ -60,8 +60,8 @@ def sequences(
     else:
         made = parse_order(order)
         _check(made, groups, microbatches)
-    if labels is not None:
-        _check_labels(made, labels)
+    if not any(label.startswith("weight_") for label in labels or ("weight_",)):
+        _check_fused(made)
     return tuple(_macros(line) for line in made.lines)
 
 
@@ -76,9 +76,9 @@ def _macros(line: tuple[Action, ...]) -> Macros:
 
 
 def _check(order: PipelineOrder, groups: Sequence[int], microbatches: int) -> None:
-    """Every stage runs F and B, W or BW on every microbatch, on the line of its devices."""
+    """Every action exists, is there once, and is on the line of its devices."""
     line_of: dict[int, int] = {}
-    seen: dict[tuple[int, int], set[Kind]] = {}
+    given: dict[tuple[str, int], Action] = {}
     for number, line in enumerate(order.lines, 1):
         for action in line:
             _check_action(action, number, len(groups), microbatches)
@@ -87,9 +87,13 @@ def _check(order: PipelineOrder, groups: Sequence[int], microbatches: int) -> No
                     f"order, line {number}: {action} runs on the devices of line "
                     f"{line_of[groups[action.stage]]}; put the tasks of one device on one line"
                 )
-            seen.setdefault((action.stage, action.microbatch), set()).add(action.kind)
-    for stage, m in product(range(len(groups)), range(microbatches)):
-        _check_kinds(stage, m, seen.get((stage, m), set()))
+            for macro in _macros((action,)):
+                other = given.setdefault(macro, action)
+                if other is not action:
+                    raise ScheduleError(
+                        f"order, line {number}: {action} repeats work of {other}; give every task "
+                        "once"
+                    )
 
 
 def _check_action(action: Action, line: int, stages: int, microbatches: int) -> None:
@@ -106,36 +110,12 @@ def _check_action(action: Action, line: int, stages: int, microbatches: int) -> 
         )
 
 
-def _check_kinds(stage: int, m: int, kinds: set[Kind]) -> None:
-    """F, and BW or W (with B, unless no other stage waits for this one)."""
-    backward = kinds - {Kind.FORWARD}
-    allowed = ({Kind.FUSED}, {Kind.BACKWARD, Kind.WEIGHT}, {Kind.WEIGHT})
-    if Kind.FORWARD not in kinds:
-        raise ScheduleError(f"order: F{stage}.{m} is missing; give every task once")
-    if backward not in allowed:
-        found = " and ".join(f"{k}{stage}.{m}" for k in sorted(backward)) or "neither"
-        raise ScheduleError(
-            f"order: expected BW{stage}.{m}, or B{stage}.{m} and W{stage}.{m}, found {found}"
-        )
-
-
-def _check_labels(order: PipelineOrder, labels: Collection[str]) -> None:
-    """B is there wherever another stage waits for a stage's backward; W only where it is apart."""
-    given = {macro for line in order.lines for macro in _macros(line)}
-    is_split = any(label.startswith("weight_") for label in labels)
+def _check_fused(order: PipelineOrder) -> None:
+    """No W where all backward work of a stage and microbatch is one task."""
     for number, line in enumerate(order.lines, 1):
         for action in line:
-            stage, m = action.stage, action.microbatch
-            if action.kind is not Kind.WEIGHT or f"backward_{stage}" not in labels:
-                continue
-            if not is_split:
+            if action.kind is Kind.WEIGHT:
                 raise ScheduleError(
-                    f"order {order.name}, line {number}: there is no {action}, since all backward "
-                    f"work of stage {stage} is one task; write BW{stage}.{m}, or give the plan "
-                    "backward: split"
-                )
-            if (f"backward_{stage}", m) not in given:
-                raise ScheduleError(
-                    f"order {order.name}, line {number}: {action} without B{stage}.{m}, for which "
-                    f"another stage waits; add B{stage}.{m}, or write BW{stage}.{m}"
+                    f"order, line {number}: there is no {action}, since the plan has "
+                    "backward: fused; leave that out, or use an order without W"
                 )

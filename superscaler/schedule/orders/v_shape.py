@@ -100,8 +100,8 @@ def _repeated(
     lines: list[Line] = [()] * count
     for position, times in enumerate(offsets):
         there, back = position, 2 * count - 1 - position
-        passes = ((Kind.FORWARD, there), (Kind.FORWARD, back))
-        passes += ((Kind.BACKWARD, back), (Kind.BACKWARD, there))
+        forward, backward = Kind.FORWARD, Kind.BACKWARD
+        passes = ((forward, there), (forward, back), (backward, back), (backward, there))
         at = {
             time + INTERVAL * m: Action(kind, stage, m)
             for time, (kind, stage) in zip(times, passes)

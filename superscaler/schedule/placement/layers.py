@@ -77,8 +77,12 @@ def problem_of(job: Job, cut: Cut) -> Problem:
         )
     stages = _stages(job.layers, cut)
     rows = (
-        tuple(sum(row) for row in zip(*((a.forward, a.backward, a.weight, a.activation, a.kept)
-                                        for a in stage)))
+        tuple(
+            sum(row)
+            for row in zip(
+                *((a.forward, a.backward, a.weight, a.activation, a.kept) for a in stage)
+            )
+        )
         for stage in stages
     )
     forward, backward, weight, activation, kept = zip(*rows)
@@ -125,8 +129,10 @@ def balanced_cuts(layers: Sequence[LayerCost], num_stages: int) -> tuple[int, ..
     for stage in range(1, num_stages):
         best = [
             min(
-                ((max(best[at][0], sums[end] - sums[at]), (*best[at][1], at))
-                 for at in range(stage, end)),
+                (
+                    (max(best[at][0], sums[end] - sums[at]), (*best[at][1], at))
+                    for at in range(stage, end)
+                ),
                 default=(1 << 60, ()),
             )
             for end in range(count + 1)

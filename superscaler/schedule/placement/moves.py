@@ -25,9 +25,7 @@ def _shifted(job: Job, cut: Cut) -> Iterator[Cut]:
     for first in range(1, count):
         for last in range(first, count):
             for step in (-1, 1):
-                cuts = tuple(
-                    c + step if first <= s <= last else c for s, c in enumerate(cut.cuts)
-                )
+                cuts = tuple(c + step if first <= s <= last else c for s, c in enumerate(cut.cuts))
                 if all(a < b for a, b in zip(cuts, (*cuts[1:], total))):
                     yield Cut(cuts, cut.devices)
 

@@ -84,8 +84,14 @@ def place(
     for found in search.best(FINISHED):
         limit = left / min(FINISHED, len(search.found))
         hints = [found.schedule]
-        schedule = solve(found.problem, time_limit_s=limit, workers=workers, seed=seed,
-                         progress=progress, hints=hints)
+        schedule = solve(
+            found.problem,
+            time_limit_s=limit,
+            workers=workers,
+            seed=seed,
+            progress=progress,
+            hints=hints,
+        )
         if best is None or schedule.length < best.schedule.length:
             cut = found.cut
             best = PlacedSchedule(
@@ -130,8 +136,10 @@ def _first(job: Job, kinds: Sequence[str], most: int) -> Iterator[tuple[str, Cut
         maps += [("looped", down * chunks) for chunks in range(2, most + 1)]
     for kind, devices in maps:
         if len(devices) <= len(job.layers):
-            for cuts in (even_cuts(len(job.layers), len(devices)),
-                         balanced_cuts(job.layers, len(devices))):
+            for cuts in (
+                even_cuts(len(job.layers), len(devices)),
+                balanced_cuts(job.layers, len(devices)),
+            ):
                 yield kind, Cut(cuts, devices)
 
 

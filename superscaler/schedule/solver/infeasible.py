@@ -42,7 +42,7 @@ def _least(problem: Problem) -> list[int]:
 
 def _least_known(
     problem: Problem, known: Sequence[Schedule], least: Sequence[int]
-) -> Sequence[int]:
+) -> list[int]:
     """Per memory: what the known schedule needs that is over by the least; the whole when none is
     known."""
     if not known:

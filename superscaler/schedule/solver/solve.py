@@ -118,8 +118,8 @@ class _Search:
         longest = max((s.length for s in known), default=horizon)
         for size in dict.fromkeys((2 * longest, horizon)):
             model = build_model(self.problem, self.limits, [0] * len(works), size, 0)
-            model.cp.clear_hints()
-            model.cp.clear_objective()
+            model.cp.clear_hints()  # type: ignore[no-untyped-call]
+            model.cp.clear_objective()  # type: ignore[no-untyped-call]
             solver = self.solver(max(self.time_limit_s - self.seconds, 1.0) / 2)
             status = solver.solve(model.cp)
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):

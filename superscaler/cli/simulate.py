@@ -1,0 +1,252 @@
+"""`superscaler simulate`: a step's time, lanes and memory, without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from superscaler.cli.compile import compile_named
+from superscaler.cli.options import (
+    AsJson,
+    ClusterName,
+    Devices,
+    Dtype,
+    OptionalPlanText,
+    Settings,
+    read_cluster,
+)
+from superscaler.cli.output import (
+    print_notes,
+    print_table,
+    print_text,
+    progress,
+    readable_bytes,
+    readable_count,
+)
+from superscaler.errors import PlanError, SimulateError
+
+if TYPE_CHECKING:
+    from superscaler.cluster.profile import Profile
+    from superscaler.compiler import CompiledProgram
+    from superscaler.simulate.simulation import RankClass, Simulation
+
+SHOWN_CLASSES = 16
+SHOWN_HOLDERS = 5
+
+
+def simulate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|FILE.py:callable",
+            help="A program's folder, or a workload (with --plan).",
+            show_default=False,
+        ),
+    ],
+    plan: OptionalPlanText = None,
+    settings: Settings = None,
+    devices: Devices = None,
+    cluster: ClusterName = None,
+    dtype: Dtype = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            metavar="FILE",
+            help="Measured times of operators and links, as `superscaler profile` writes them.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE.json",
+            help="Where the whole simulation goes, for superscaler view.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a step: its time, what every rank does, waits for and holds, bytes on every link.
+
+    Examples:
+
+        superscaler simulate examples/gpt.py:workload --plan 'hybrid(tp=2, pp=2, microbatches=4)'
+        --cluster a100x16
+
+        superscaler simulate build/gpt --profile build/profile.json --out build/gpt.json
+    """
+    from superscaler.simulate.json import simulation_to_json
+
+    with progress(f"loading {target}") as say:
+        measured = _profile(profile)
+        program = _program(target, plan, settings, devices, cluster, dtype, say)
+        say("simulating a step")
+        found = program.simulate(profile=measured, name=_name(target))
+    print_notes(found.notes)
+    text = simulation_to_json(found)
+    if out is not None:
+        _write(text, out)
+    if as_json:
+        print_text(text)
+    else:
+        _print_summary(found)
+
+
+def _profile(path: Path | None) -> Profile | None:
+    if path is None:
+        return None
+    from superscaler.cluster.profile import Profile
+
+    return Profile.load(path)
+
+
+def _program(
+    target: str,
+    plan: str | None,
+    settings: list[str] | None,
+    devices: int | None,
+    cluster: str | None,
+    dtype: str | None,
+    say: Any,
+) -> CompiledProgram:
+    if Path(target).is_dir():
+        if plan is not None or settings:
+            raise PlanError(
+                f"simulate {target}: a program has its plan and settings; --plan and --set go with "
+                "a workload"
+            )
+        from superscaler.cli.saved import compile_saved
+
+        return compile_saved(Path(target), read_cluster(cluster), say)
+    if ".py:" not in target:
+        raise PlanError(
+            f"simulate {target}: no such folder; give a program's folder, or a workload "
+            "FILE.py:callable with --plan"
+        )
+    if plan is None:
+        raise PlanError(
+            f"simulate {target}: a workload needs --plan, such as 'data_parallel(dp=2)'"
+        )
+    return compile_named(target, plan, settings, devices, cluster, dtype, say)
+
+
+def _name(target: str) -> str:
+    path = target.rpartition(":")[0] or target
+    return Path(path).stem
+
+
+def _write(text: str, out: Path) -> None:
+    """Raises SimulateError when the file cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
+    except OSError as error:
+        raise SimulateError(
+            f"simulate --out {out}: cannot be written: {error.strerror}; name another file"
+        ) from None
+
+
+# the summary
+
+
+def _print_summary(found: Simulation) -> None:
+    print_table(_totals(found), "", _classes(found))
+    most = max(found.classes, key=lambda c: c.peak_bytes)
+    print_table("", _holders(most))
+    if found.link_bytes:
+        print_table("", _links(found))
+
+
+def _totals(found: Simulation) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("step", readable_us(found.step_us))
+    table.add_row("cluster", f"{found.cluster}, {found.world_size} devices")
+    rate = found.flops / found.step_us / 1e6 if found.step_us else 0.0
+    table.add_row(
+        "model flops",
+        f"{readable_count(found.flops)} a step, {rate:.3g} TFLOP/s, "
+        f"{found.model_flops_utilisation:.1%} of the devices' peak",
+    )
+    table.add_row("devices idle", f"{found.bubble:.1%} of their time")
+    table.add_row("communication", f"{readable_us(found.exposed_us)} of it is not hidden")
+    if found.schedule:
+        made_by, gap = found.schedule.get("made_by"), found.schedule.get("gap")
+        text = f"{made_by}, {found.schedule.get('status')}"
+        table.add_row("order", text + (f", gap {gap:.1%}" if isinstance(gap, float) else ""))
+    return table
+
+
+def _classes(found: Simulation) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("ranks", "compute", "idle", "exposed", "peak memory", "resident", "free"):
+        table.add_column(title, justify="left" if title == "ranks" else "right")
+    for c in found.classes[:SHOWN_CLASSES]:
+        busy = c.busy_us.get("compute", 0.0)
+        idle = 1 - busy / found.step_us if found.step_us else 0.0
+        left = c.capacity_bytes - c.peak_bytes
+        table.add_row(
+            c.name.removeprefix("ranks ").removeprefix("rank "),
+            readable_us(busy),
+            f"{idle:.1%}",
+            readable_us(c.exposed_us),
+            readable_bytes(c.peak_bytes),
+            readable_bytes(c.resident_bytes),
+            readable_bytes(left) if left >= 0 else f"[bold red]-{readable_bytes(-left)}[/]",
+        )
+    more = len(found.classes) - SHOWN_CLASSES
+    if more > 0:
+        table.add_row(f"and {more} more")
+    return table
+
+
+def _holders(most: RankClass) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    table.add_column(f"at the peak of {most.name}")
+    table.add_column("", justify="right")
+    shown = most.holders[:SHOWN_HOLDERS]
+    for holder in shown:
+        table.add_row(holder.name, readable_bytes(holder.num_bytes))
+    rest = sum(h.num_bytes for h in most.holders[SHOWN_HOLDERS:])
+    if rest:
+        count = len(most.holders) - SHOWN_HOLDERS
+        table.add_row(f"{count} others", readable_bytes(rest))
+    return table
+
+
+def _links(found: Simulation) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("link")
+    table.add_column("bytes a step", justify="right")
+    table.add_column("most from one rank", justify="right")
+    largest: Counter[str] = Counter()
+    for c in found.classes:
+        for link, size in c.sent_bytes.items():
+            largest[link] = max(largest[link], size)
+    for link, size in found.link_bytes.items():
+        table.add_row(link, readable_bytes(size), readable_bytes(largest[link]))
+    return table
+
+
+def readable_us(us: float) -> str:
+    """
+    >>> readable_us(12.3), readable_us(4_560.0), readable_us(7_890_000.0)
+    ('12.3 us', '4.56 ms', '7.89 s')
+    """
+    for limit, factor, unit in ((1e3, 1.0, "us"), (1e6, 1e3, "ms")):
+        if us < limit:
+            return f"{us / factor:.3g} {unit}"
+    return f"{us / 1e6:.3g} s"

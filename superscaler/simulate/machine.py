@@ -1,0 +1,60 @@
+"""Machine: a cluster and its profile, asked about one program's kernels and communications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.communication import collective_us, sent_bytes
+from superscaler.cluster.operators import OperatorWork, operator_us
+
+
+@dataclass
+class Machine:
+    """Answers are remembered."""
+
+    cluster: Cluster
+    profile: Any = None
+    operators: dict[object, float] = field(default_factory=dict)
+    collectives: dict[object, float] = field(default_factory=dict)
+    links: dict[tuple[int, ...], str] = field(default_factory=dict)
+
+    def kind(self, rank: int) -> str:
+        """The kind of a rank's device."""
+        return str(self.cluster.device(rank).kind)
+
+    def is_cuda(self, rank: int) -> bool:
+        """Whether the rank runs on a GPU, with NCCL; else on a CPU, with Gloo."""
+        return not self.kind(rank).startswith("cpu")
+
+    def duration_us(self, rank: int) -> Callable[[OperatorWork], float]:
+        """How long a kernel takes on a rank's device."""
+        device, kind = self.cluster.device(rank), self.kind(rank)
+
+        def us(work: OperatorWork) -> float:
+            key = (kind, work)
+            if key not in self.operators:
+                self.operators[key] = operator_us(work, device, self.profile)
+            return self.operators[key]
+
+        return us
+
+    def collective_us(self, kind: str, num_bytes: int, ranks: tuple[int, ...]) -> float:
+        """How long a collective, or a message (`move`), takes from start to end."""
+        key = (kind, num_bytes, ranks)
+        if key not in self.collectives:
+            found = collective_us(kind, num_bytes, ranks, self.cluster, self.profile)
+            self.collectives[key] = found
+        return self.collectives[key]
+
+    def link(self, ranks: tuple[int, ...]) -> str:
+        """The name of the slowest link that they communicate over."""
+        if ranks not in self.links:
+            self.links[ranks] = self.cluster.link_name(list(ranks))
+        return self.links[ranks]
+
+    def sent_bytes(self, kind: str, num_bytes: int, num_ranks: int) -> int:
+        """What one rank sends in it."""
+        return int(sent_bytes(kind, num_bytes, num_ranks))

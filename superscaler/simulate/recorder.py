@@ -1,0 +1,267 @@
+"""Recorder: runs an emitted function on tensors without memory, and notes what it does.
+
+The function's own lines run, in the runtime's own context, on PyTorch's meta device: views, copies
+and the lifetimes of all storages are those of the real call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from superscaler.cluster.operators import OperatorWork
+from superscaler.emit.function import Function
+from superscaler.runtime.context import Context
+from superscaler.runtime.pending import Pending, resolve
+from superscaler.runtime.storages import StorageTracker
+from superscaler.simulate.communicator import RecordingCommunicator
+from superscaler.simulate.record import (
+    Arrival,
+    Form,
+    Free,
+    Given,
+    Kernel,
+    Output,
+    Record,
+    Run,
+    Step,
+    Take,
+)
+from superscaler.simulate.work import is_view, tensors, work_of
+
+Code = Callable[[Any, dict[int, Any]], tuple[Any, ...]]
+OptimizerStep = Callable[[Mapping[Any, torch.Tensor]], None]
+META = torch.device("meta")
+
+
+def compiled(function: Function) -> Code:
+    """The function, telling its context of every line, taking over what it is given."""
+    out = ["def call(ctx, _given):"]
+    out += [f"    {name} = _given.pop({i})" for i, (name, _) in enumerate(function.reads)]
+    for number, (line, gone) in enumerate(function.statements()):
+        out += [f"    ctx.at({number})", f"    {line.text}"]
+        out += [f"    del {', '.join(gone)}"] if gone else []
+    values = "".join(f"{variable}, " for variable, _ in function.writes)
+    out.append(f"    return ({values})")
+    space: dict[str, Any] = {
+        "torch": torch,
+        "aten": torch.ops.aten,
+        "ss": torch.ops.superscaler,
+    }
+    exec("\n".join(out), space)
+    code: Code = space["call"]
+    return code
+
+
+class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
+    """Notes one call; `duration_us` says how long a kernel takes."""
+
+    def __init__(
+        self,
+        rank: int,
+        is_cuda: bool,
+        duration_us: Callable[[OperatorWork], float],
+    ) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.kernels: list[Kernel] = []
+        self.line = 0
+        self.communicator = RecordingCommunicator(rank, is_cuda, self.steps.append)
+        self._is_cuda = is_cuda
+        self._duration_us = duration_us
+        self._numbers: dict[int, int] = {}
+        self._count = 0
+        self._is_paused = False
+
+    def record(
+        self,
+        code: Code,
+        given: Sequence[Given],
+        constants: Mapping[str, Any],
+        optimizer_step: OptimizerStep,
+    ) -> Record:
+        """What `code` does with values of these forms."""
+        context = _LineContext(self, constants, optimizer_step)
+        values = self._made(given)
+        num_given = self._count
+        with self, torch.no_grad():
+            returned = code(context, values)
+            steps = tuple(self.steps)
+            sent = tuple(dict.fromkeys(self._number(x) for x in self.communicator.sent))
+            outputs, arrivals = self._outputs(list(returned), num_given)
+            self._is_paused = True
+        return Record(
+            steps,
+            tuple(self.kernels),
+            tuple(self.communicator.found),
+            tuple(outputs),
+            tuple(arrivals),
+            sent,
+            num_given,
+        )
+
+    def apart(self, action: Callable[[], Any]) -> Any:
+        """Run something that is no part of the call; the storages it makes are not noted."""
+        self._is_paused = True
+        try:
+            return action()
+        finally:
+            self._is_paused = False
+
+    # what the tracker sees
+
+    def came(self, number: int, num_bytes: int) -> None:
+        if self._is_paused:
+            return
+        self._numbers[number] = self._count
+        self.steps.append(Take(self._count, self._rounded(num_bytes), self.line))
+        self._count += 1
+
+    def went(self, number: int) -> None:
+        storage = self._numbers.pop(number, None)
+        if storage is not None:
+            self.steps.append(Free(storage))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        special = _AS_KERNELS_LAY_OUT.get(func)
+        result = func(*args, **kwargs) if special is None else special(*args, **kwargs)
+        self.see(result)
+        if not self._is_paused:
+            self._note_kernel(func, args, kwargs, result)
+        return result
+
+    def _note_kernel(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        work = work_of(func, args, kwargs, result)
+        if work is None and (self._is_cuda or not is_view(func)):
+            return  # a GPU does not hear of views
+        found = work or OperatorWork(str(func), "", 0.0, 0.0, ())
+        us = self._duration_us(found)
+        outputs = list(tensors(result))
+        size = sum(t.numel() * t.dtype.itemsize for t in outputs) if work else 0
+        shapes = ", ".join(f"{str(t.dtype)[6:]}{list(t.shape)}" for t in outputs[:4])
+        self.kernels.append(Kernel(self.line, found.target, us, shapes, size, found.flops))
+        self.steps.append(Run(us, len(self.kernels) - 1))
+
+    # inside
+
+    def _rounded(self, num_bytes: int) -> int:
+        """CUDA's allocator hands out blocks of 512 bytes."""
+        return -(-num_bytes // 512) * 512 if self._is_cuda else num_bytes
+
+    def _made(self, given: Sequence[Given]) -> dict[int, Any]:
+        """Tensors of the given forms; what shares a storage there shares one here."""
+        bases: dict[int, torch.Tensor] = {}
+
+        def make(form: Form) -> torch.Tensor:
+            if form.storage not in bases:
+                base = torch.empty(form.storage_bytes, dtype=torch.uint8, device=META)
+                bases[form.storage] = base
+            empty: Any = torch.empty(0, dtype=form.dtype, device=META)
+            storage = bases[form.storage].untyped_storage()
+            made: torch.Tensor = empty.set_(storage, form.offset, form.shape, form.stride)
+            return made
+
+        values = {
+            i: {t: make(f) for t, f in g.items()} if isinstance(g, dict) else make(g)
+            for i, g in enumerate(given)
+        }
+        self.apart(lambda: self.see(list(bases.values())))
+        for storage, base in sorted(bases.items()):
+            self._numbers[base.untyped_storage()._cdata] = storage
+        self._count = 1 + max(bases, default=-1)
+        return values
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        return self._numbers.get(tensor.untyped_storage()._cdata, -1)
+
+    def _form(self, tensor: torch.Tensor) -> Form:
+        storage = tensor.untyped_storage()
+        return Form(
+            tuple(tensor.shape),
+            tuple(tensor.stride()),
+            tensor.dtype,
+            int(tensor.storage_offset()),
+            self._number(tensor),
+            self._rounded(storage.nbytes()),
+        )
+
+    def _outputs(self, returned: list[Any], num_given: int) -> tuple[list[Output], list[Arrival]]:
+        """The forms of what was returned; what is under way arrives now, one after the other."""
+        pending: dict[frozenset[int], list[int]] = {}
+        for i, value in enumerate(returned):
+            if type(value) is Pending:
+                pending.setdefault(_roots(value), []).append(i)
+        arrivals, family = [], {}
+        for number, members in enumerate(pending.values()):
+            before = set(self._numbers.values())
+            at = len(self.steps)
+            came = [resolve(returned[i]) for i in members]
+            steps = tuple(self.steps[at:])
+            gone = {s.storage for s in steps if isinstance(s, Free)} & before
+            kept = {self._number(x) for x in came} & before
+            arrivals.append(Arrival(tuple(sorted(gone | kept)), steps, tuple(members)))
+            family.update(dict.fromkeys(members, number))
+        outputs = [
+            Output(self._form(resolve(value)), family.get(i, -1))
+            for i, value in enumerate(returned)
+        ]
+        return outputs, arrivals
+
+
+class _LineContext(Context):
+    """The runtime's context, on meta tensors; it knows which line runs."""
+
+    def __init__(
+        self, recorder: Recorder, constants: Mapping[str, Any], optimizer_step: OptimizerStep
+    ) -> None:
+        super().__init__(constants, recorder.communicator, META, optimizer_step)
+        self._recorder = recorder
+
+    def at(self, line: int) -> None:
+        """Line number `line` runs from now on."""
+        self._recorder.line = self._recorder.communicator.line = line
+
+
+def _roots(pending: Pending) -> frozenset[int]:
+    """Identifies the communications that a value waits for: values with equal ones come at once."""
+    found, stack = set(), [pending]
+    while stack:
+        at = stack.pop()
+        inner = [c.cell_contents for c in getattr(at._finish, "__closure__", None) or ()]
+        deeper = [p for p in inner if type(p) is Pending]
+        stack += deeper
+        if not deeper:
+            found.add(id(at))
+    return frozenset(found)
+
+
+# Shapes are those of the operators' own fakes; here it matters, too, how the fused kernels lay out
+# what they return: (batch, positions, heads, d) in memory.
+
+
+def _by_positions(x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    if len(shape) != 4:
+        return x.new_empty(tuple(shape))
+    b, h, s, d = shape
+    return x.new_empty((b, s, h, d)).transpose(1, 2)
+
+
+def _attention(q: Any, k: Any, v: Any, *rest: Any) -> Any:
+    out, logsumexp = torch.ops.superscaler.attention(q, k, v, *rest)
+    return _by_positions(q, out.shape), logsumexp
+
+
+def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *rest: Any) -> Any:
+    del grad, rest
+    return tuple(_by_positions(x, x.shape) for x in (q, k, v))
+
+
+_AS_KERNELS_LAY_OUT: dict[Any, Callable[..., Any]] = {
+    torch.ops.superscaler.attention.default: _attention,
+    torch.ops.superscaler.attention_backward.default: _attention_backward,
+}

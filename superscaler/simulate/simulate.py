@@ -1,0 +1,79 @@
+"""Simulate: one step of a compiled program on a cluster, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from superscaler.cluster.cluster import Cluster
+from superscaler.errors import SimulateError
+from superscaler.simulate.engine import run
+from superscaler.simulate.fold import Network, connect, refined
+from superscaler.simulate.machine import Machine
+from superscaler.simulate.meet import meetings
+from superscaler.simulate.report import report
+from superscaler.simulate.script import Script
+from superscaler.simulate.scripts import Compiled, ScriptMaker
+from superscaler.simulate.simulation import Simulation
+
+
+def simulate(
+    compiled: Compiled,
+    cluster: Cluster,
+    profile: Any = None,
+    *,
+    fold: bool = True,
+    name: str = "",
+) -> Simulation:
+    """Times, lanes and memory of one step of steady training.
+
+    Ranks that do the same at the same times are looked at once; `fold=False` looks at each rank
+    (the result is the same, by symmetry). `profile` corrects what the cluster says of operators
+    and links.
+
+    Raises SimulateError when the cluster is too small, or when ranks wait for each other.
+    """
+    world_size = compiled.program.partition.num_devices
+    if cluster.num_devices < world_size:
+        raise SimulateError(
+            f"the program is for {world_size} devices, cluster {cluster.name} has "
+            f"{cluster.num_devices}; name a larger cluster, or compile it for fewer devices"
+        )
+    machine = Machine(cluster, profile)
+    maker = ScriptMaker(compiled, machine)
+    network = _network(maker, world_size)
+    colour = _colours(network, machine, fold)
+    members: dict[int, list[int]] = {}
+    for rank, c in enumerate(colour):
+        members.setdefault(c, []).append(rank)
+    classes = tuple(tuple(ranks) for ranks in members.values())
+    met = meetings(network, classes, machine)
+    timing = run([network.scripts[network.script_of[ranks[0]]] for ranks in classes], met)
+    return report(maker, network, classes, met, timing, name)
+
+
+def _network(maker: ScriptMaker, world_size: int) -> Network:
+    scripts: list[Script] = []
+    numbers: dict[Hashable, int] = {}
+    script_of = []
+    for rank in range(world_size):
+        key = maker.key(rank)
+        if key not in numbers:
+            numbers[key] = len(scripts)
+            scripts.append(maker.make(rank))
+        script_of.append(numbers[key])
+    return connect(scripts, script_of, maker.constants)
+
+
+def _colours(network: Network, machine: Machine, fold: bool) -> list[int]:
+    count = len(network.script_of)
+    if not fold:
+        return list(range(count))
+    return refined(
+        network,
+        network.script_of,
+        lambda what, size, ranks: (
+            machine.collective_us(what.kind, size, ranks),
+            machine.link(ranks),
+        ),
+    )

@@ -1,0 +1,75 @@
+"""Summary: a recorded call as pieces between its communications, with its memory relative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from superscaler.simulate.record import EndSends, Free, Post, Record, Run, Step, Take, Wait
+from superscaler.simulate.script import Curve, thinned
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Work for `us`, with the bytes alive relative to the call's start; then what `ends` it."""
+
+    us: float
+    curve: Curve
+    ends: Post | Wait | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The pieces; `peak` (the most) and `left` (at the end) are relative to the call's start."""
+
+    pieces: tuple[Piece, ...]
+    peak: int
+    left: int
+
+
+@dataclass
+class Builder:
+    """Goes through steps and makes the pieces.
+
+    `frees` tells, for a storage that is given back, how many bytes become free: 0 where others
+    still use it. `sizes` has the bytes of the storages so far.
+    """
+
+    sizes: dict[int, int]
+    frees: dict[int, bool]
+    level: int = 0
+    peak: int = 0
+    us: float = 0.0
+    points: list[tuple[float, int]] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+
+    def step(self, step: Step) -> None:
+        if isinstance(step, Run):
+            self.us += step.us
+        elif isinstance(step, Take):
+            self.sizes[step.storage] = step.num_bytes
+            self._change(step.num_bytes)
+        elif isinstance(step, Free):
+            if self.frees.get(step.storage, True):
+                self._change(-self.sizes[step.storage])
+        elif not isinstance(step, EndSends):
+            self.cut(step)
+
+    def _change(self, num_bytes: int) -> None:
+        self.level += num_bytes
+        self.peak = max(self.peak, self.level)
+        self.points.append((self.us, self.level))
+
+    def cut(self, ends: Post | Wait | None) -> None:
+        """End the piece."""
+        self.pieces.append(Piece(self.us, thinned(self.points), ends))
+        self.us, self.points = 0.0, []
+
+
+def summarised(record: Record, given_bytes: tuple[int, ...], frees: tuple[bool, ...]) -> Summary:
+    """The call, where given storage i has `given_bytes[i]` and is freed by it if `frees[i]`."""
+    builder = Builder(dict(enumerate(given_bytes)), dict(enumerate(frees)))
+    for step in record.steps:
+        builder.step(step)
+    if builder.us or builder.points or not builder.pieces:
+        builder.cut(None)
+    return Summary(tuple(builder.pieces), builder.peak, builder.level)

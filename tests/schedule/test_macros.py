@@ -1,0 +1,58 @@
+"""Orders against the tasks of a program: every task is there, and contradictions are named."""
+
+import pytest
+from subjects import gpt
+
+import superscaler as ss
+from superscaler.errors import ScheduleError
+from superscaler.plan import Plan
+
+STAGES = "stages: [{devices: [0]}, {devices: [1]}]\n"
+
+
+def explicit(*lines: str, microbatches: int = 2, extra: str = "") -> Plan:
+    order = "order: [" + ", ".join(lines) + "]"
+    return Plan.from_yaml(f"{STAGES}microbatches: {microbatches}\n{order}\n{extra}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["F0.0 BW0.0 BW0.1", "F1.0 F1.1 BW1.0 BW1.1"], "order, line 1: F0.1 is missing"),
+        (["F0.0 F0.1 BW0.0 BW0.1"], "order: F1.0 is missing; give every task once"),
+        (["F0.0 F0.1 BW0.0 BW0.1", "F1.0 F1.1 BW1.0"], "order, line 2: BW1.1 is missing"),
+        (["F0.0 F0.1 W0.0 W0.1", "F1.0 W1.0 F1.1 W1.1"], "order, line 2: B1.0 is missing"),
+        (["F0.0 F0.1 W0.0 W0.1", "F1.0 B1.0 F1.1 B1.1"], "order, line 2: W1.0 is missing"),
+    ],
+)
+def test_what_is_missing(lines: list[str], message: str) -> None:
+    with pytest.raises(ScheduleError, match=message):
+        ss.compile(gpt().graph, explicit(*lines))
+
+
+def test_devices_that_wait_for_each_other() -> None:
+    """Device 0 wants W0.0 before F0.1, device 1 F1.1 before B1.0: neither can."""
+    plan = explicit("F0.0 W0.0 F0.1 W0.1", "F1.0 F1.1 B1.0 B1.1 W1.0 W1.1")
+    with pytest.raises(ScheduleError, match="these tasks wait for each other") as caught:
+        ss.compile(gpt().graph, plan)
+    assert "(order, line 1: W0.0 F0.1)" in str(caught.value)
+    assert "(order, line 2: F1.1 B1.0)" in str(caught.value)
+    assert "(data)" in str(caught.value)
+
+
+def test_an_order_without_microbatches() -> None:
+    assert ss.compile(gpt().graph, explicit("F0.0 W0.0", "F1.0 B1.0 W1.0", microbatches=1))
+    with pytest.raises(ScheduleError, match=r"\(order, line 2: BW1.0 F1.0\)"):
+        ss.compile(gpt().graph, explicit("F0.0 BW0.0", "BW1.0 F1.0", microbatches=1))
+
+
+@pytest.mark.parametrize("order", ["zb_h1", "[F0.0 F0.1 W0.0 W0.1, F1.0 B1.0 W1.0 F1.1 B1.1 W1.1]"])
+def test_weight_gradients_that_are_not_apart(order: str) -> None:
+    plan = Plan.from_yaml(f"{STAGES}microbatches: 2\norder: {order}\nbackward: fused")
+    with pytest.raises(ScheduleError, match="line 1: there is no W0.0, since .* backward: fused"):
+        ss.compile(gpt().graph, plan)
+
+
+def test_a_second_way_through_the_devices() -> None:
+    with pytest.raises(ScheduleError, match=r"line 1: F0.1'1 takes a second way"):
+        ss.compile(gpt().graph, explicit('"F0.0 F0.1\'1 BW0.0 BW0.1"'))
