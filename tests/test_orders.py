@@ -99,7 +99,7 @@ def test_auto_is_reported_and_its_plan_reproduces_it() -> None:
 
 def test_auto_within_a_memory_that_is_too_small() -> None:
     cluster = ss.Cluster(2, Device(memory_gbytes=1e-4))
-    with pytest.raises(SuperScalerError, match="memory of device . cannot hold the step") as caught:
+    with pytest.raises(SuperScalerError, match=r"cannot hold the step") as caught:
         ss.compile(gpt().graph, ORDERS[2], cluster)
     assert "shard them (zero)" in str(caught.value)
 

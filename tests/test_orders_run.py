@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import superscaler as ss
+from superscaler.compiler import CompiledProgram
 from superscaler.graph.graph import Graph
 from superscaler.plan import ORDERS as NAMES
 from superscaler.plan import SPLIT_ORDERS, TWO_WAY_ORDERS, V_ORDERS
@@ -60,7 +61,7 @@ def test_an_explicit_order() -> None:
     assert verify_program(workload, program.files, expected=expected, processes=False).ok
 
 
-def ran(program: ss.CompiledProgram, rank: int) -> str:
+def ran(program: CompiledProgram, rank: int) -> str:
     """A rank's tasks in turn, by kind and microbatch."""
     tasks = program.program.tasks
     shown = []

@@ -63,8 +63,8 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
         (STAGE + "ordr: gpipe\n", "p.yaml, line 4: ordr: unknown field; known: stages, "),
         (
             STAGE + "order: zigzag\n",
-            "p.yaml, line 4: order: expected one of gpipe, 1f1b, interleaved, breadth_first, zb_h1, "
-            "zb_h2, zb_v, v_half, v_min, auto, none, or a list of lines such as "
+            "p.yaml, line 4: order: expected one of gpipe, 1f1b, interleaved, breadth_first, "
+            "zb_h1, zb_h2, zb_v, v_half, v_min, auto, none, or a list of lines such as "
             "'F0.0 F0.1 BW0.0 BW0.1', found 'zigzag'",
         ),
         (

@@ -79,7 +79,7 @@ def launch(
     --rdzv-backend, --rdzv-endpoint, --rdzv-id, --rdzv-conf, --master-addr, --master-port,
     --max-restarts and --log-dir go to torchrun. Every further option goes to the training loop:
     --steps, --seed, --weights, --checkpoint, --save-every, --resume, --log-every, --json-log,
-    --timeout, --workload (see python -m superscaler.runtime --help).
+    --memory, --timeout, --workload (see python -m superscaler.runtime --help).
 
     Examples:
 

@@ -74,6 +74,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--resume", action="store_true", help="continue from the last checkpoint")
     add("--log-every", type=int, default=1, help="steps between printed lines")
     add("--json-log", type=Path, help="append one JSON object per step to this file")
+    add("--memory", action="store_true", help="count the bytes of tensors; slows a CPU down")
     add("--timeout", type=float, default=60.0, help="seconds to wait for the other ranks")
     options = parser.parse_args(arguments)
     if (options.resume or options.save_every) and options.checkpoint is None:

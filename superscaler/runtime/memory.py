@@ -12,7 +12,7 @@ from superscaler.runtime.storages import StorageTracker
 
 
 class MemoryMeter:
-    """Runs an executor's steps and measures them: `peak_bytes` is that of the last step.
+    """Runs an executor's steps; `peak_bytes` is the most that one of them needed so far.
 
     On a GPU it is `torch.cuda.max_memory_allocated`. On a CPU every tensor's storage counts from
     when it is made until its last tensor is gone: parameters, optimizer states, buffers, the leaves
@@ -31,12 +31,12 @@ class MemoryMeter:
             torch.cuda.reset_peak_memory_stats(device)
             result = self._executor.step(batch)
             torch.cuda.synchronize(device)
-            self.peak_bytes = torch.cuda.max_memory_allocated(device)
+            self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(device))
             return result
         with _Counter() as counter:
             counter.see(_resting(self._executor))
             result = self._executor.step(batch)
-        self.peak_bytes = counter.peak_bytes
+        self.peak_bytes = max(self.peak_bytes, counter.peak_bytes)
         return result
 
 

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from superscaler.runtime.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from superscaler.runtime.executor import RankExecutor
 from superscaler.runtime.failures import BatchError
+from superscaler.runtime.memory import MemoryMeter
 from superscaler.workload import Workload
 
 
@@ -26,6 +27,7 @@ class Trainer:
         self._options = options
         self._prints = executor.communicator.rank == 0
         self._size = _batch_size(workload.batch)
+        self._meter = MemoryMeter(executor) if options.memory else None
 
     def resume(self) -> bool:
         """Load the latest checkpoint, if there is one and it was asked for."""
@@ -47,11 +49,14 @@ class Trainer:
                     self._save()
         if options.checkpoint and not _is_saved(options, self._executor.step_number, first):
             self._save()
+        if self._meter is not None:
+            rank, size = self._executor.communicator.rank, self._meter.peak_bytes
+            print(f"rank {rank}: peak memory {size} bytes ({size / 2**20:,.1f} MiB)", flush=True)
 
     def _step(self, batch: Any) -> None:
         executor = self._executor
         start = time.perf_counter()
-        loss, metrics = executor.step(batch)
+        loss, metrics = (self._meter or executor).step(batch)
         record = {"step": executor.step_number, "loss": float(loss)}
         record |= {name: _number(value) for name, value in metrics.items()}
         if executor.grad_norm is not None:

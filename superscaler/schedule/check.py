@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.problem import Problem
@@ -60,7 +61,7 @@ def _overlapping(problem: Problem, start: Sequence[int]) -> Iterator[str]:
                 by_lane.setdefault(lane, []).append((at, at + work.duration, work.name))
     for lane, spans in sorted(by_lane.items()):
         spans.sort()
-        for (_, end, name), (begin, _, other) in zip(spans, spans[1:]):
+        for (_, end, name), (begin, _, other) in pairwise(spans):
             if begin < end:
                 lane_name = problem.lanes[lane].name
                 yield f"{other} starts at {begin} while {name} runs until {end} (lane {lane_name})"

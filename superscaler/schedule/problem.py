@@ -86,7 +86,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """`amount` bytes of a memory, from the earliest start of `first` to the latest end of `last`."""
+    """`amount` bytes of a memory, from the earliest start of `first` to the last end of `last`."""
 
     memory: int
     amount: int

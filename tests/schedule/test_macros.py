@@ -49,7 +49,7 @@ def test_an_order_without_microbatches() -> None:
 @pytest.mark.parametrize("order", ["zb_h1", "[F0.0 F0.1 W0.0 W0.1, F1.0 B1.0 W1.0 F1.1 B1.1 W1.1]"])
 def test_weight_gradients_that_are_not_apart(order: str) -> None:
     plan = Plan.from_yaml(f"{STAGES}microbatches: 2\norder: {order}\nbackward: fused")
-    with pytest.raises(ScheduleError, match="line 1: there is no W0.0, since .* backward: fused"):
+    with pytest.raises(ScheduleError, match=r"line 1: there is no W0.0, since .* backward: fused"):
         ss.compile(gpt().graph, plan)
 
 

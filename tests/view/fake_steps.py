@@ -110,7 +110,7 @@ def _operators(kind: str, stage: int) -> tuple[OperatorInfo, ...]:
         target = targets.get(name, "aten.mm.default")
         source = f"gpt.py:{40 + names.index(name)}"
         shapes, took = "float32[4, 64, 512]", part * US[kind]
-        op = f"{path}.{kind.lower()}"
+        op = f"op_{kind.lower()}_{names.index(name)}"
         found.append(OperatorInfo(op, target, path, source, shapes, 4 << 17, at, took))
         at += took
     return tuple(found)

@@ -40,9 +40,7 @@ def _least(problem: Problem) -> list[int]:
     return [m.resident + _largest_at_once(problem, n) for n, m in enumerate(problem.memories)]
 
 
-def _least_known(
-    problem: Problem, known: Sequence[Schedule], least: Sequence[int]
-) -> list[int]:
+def _least_known(problem: Problem, known: Sequence[Schedule], least: Sequence[int]) -> list[int]:
     """Per memory: what the known schedule needs that is over by the least; the whole when none is
     known."""
     if not known:
