@@ -73,8 +73,9 @@ def _too_full(problem: Problem, start: Sequence[int]) -> Iterator[str]:
     for hold in problem.holds:
         table = steps[hold.memory]
         begin, end = min(start[w] for w in hold.first), max(ends[w] for w in hold.last)
-        table[begin] = table.get(begin, 0) + hold.amount
-        table[end] = table.get(end, 0) - hold.amount
+        if begin < end:
+            table[begin] = table.get(begin, 0) + hold.amount
+            table[end] = table.get(end, 0) - hold.amount
     for number, memory in enumerate(problem.memories):
         held, worst, when = memory.resident, memory.resident, 0
         for at in sorted(steps[number]):
