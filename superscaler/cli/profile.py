@@ -54,10 +54,15 @@ def profile(
 
         superscaler profile examples/gpt.py:workload --check build/profile.json
     """
-    from superscaler.cluster.measure import measure_device, measure_links, measured_cluster
+    from superscaler.cluster.measure import (
+        measure_device,
+        measure_links,
+        measured_cluster,
+        possible,
+    )
     from superscaler.cluster.profile import Profile
 
-    counts = _counts(ranks)
+    counts = possible(_counts(ranks))
     known = Profile.load(check) if check is not None else None
     with progress("measuring the device") as say:
         device = measure_device()
@@ -71,7 +76,7 @@ def profile(
     if known is not None:
         _print_errors(operators, device, known)
         return
-    cluster = measured_cluster(device, links, max(counts))
+    cluster = measured_cluster(device, links, max(counts, default=1))
     made = Profile(device.kind, operators, links)
     _write(made, out)
     _write_cluster(cluster.to_dict(), cluster_out)

@@ -92,12 +92,15 @@ def _levels(num_bytes: float, ranks: Sequence[int], cluster: Cluster, passes: in
 
 
 def _all_to_all(num_bytes: float, ranks: Sequence[int], cluster: Cluster) -> float:
-    """Every rank sends 1/n to each other: the slowest of what goes over each level."""
-    count = len(ranks)
-    first = ranks[0]
-    over: Counter[int] = Counter(cluster.level([first, r]) for r in ranks if r != first)
-    each = num_bytes / count
-    return max(
-        cluster.links[level].latency_us + n * each / (cluster.links[level].gbytes_per_s * 1e3)
-        for level, n in over.items()
-    )
+    """Every rank sends 1/n to each other: the slowest of any rank over any level."""
+    each = num_bytes / len(ranks)
+    longest, nearer = 0.0, dict.fromkeys(ranks, 1)  # a rank itself
+    for link in cluster.links:
+        last = link is cluster.links[-1] or not link.devices
+        groups = {r: 0 if last else r // link.devices for r in ranks}
+        sizes = Counter(groups.values())
+        peers = max(sizes[groups[r]] - nearer[r] for r in ranks)
+        if peers:
+            longest = max(longest, link.transfer_us(peers * each))
+        nearer = {r: sizes[groups[r]] for r in ranks}
+    return longest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -13,20 +14,43 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.cluster import LINKS, Cluster
 from superscaler.cluster.machine import Device, Host, Link
 from superscaler.cluster.profile import LinkTime
 
 SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 22)  # bytes
 REPEATS = 7
 LINK = {"cpu": "gloo", "cuda": "nvlink"}
+# What GPUs that ship as clusters call themselves: `NVIDIA H100 80GB HBM3`, `Tesla V100-SXM2-32GB`.
+KINDS = {
+    ("v100", "32gb"): "v100-32g",
+    ("a100", "80gb"): "a100-80g",
+    ("h100", "80gb"): "h100-80g",
+    ("h200",): "h200",
+}
 
 
 def device_kind() -> str:
-    """What this machine computes on: a GPU's name, or `cpu`."""
+    """What this machine computes on: a GPU's kind, or `cpu`."""
     if torch.cuda.is_available():
-        return torch.cuda.get_device_name(0).lower().replace(" ", "-")
+        return gpu_kind(torch.cuda.get_device_name(0))
     return "cpu"
+
+
+def gpu_kind(name: str) -> str:
+    """The kind that a shipped cluster has for a GPU of that name; its own name for others."""
+    low = name.lower()
+    for words, kind in KINDS.items():
+        if all(word in low for word in words):
+            return kind
+    return low.replace(" ", "-")
+
+
+def possible(counts: Sequence[int]) -> tuple[int, ...]:
+    """Those numbers of processes that can meet here: NCCL needs a GPU for each."""
+    if not torch.cuda.is_available():
+        return tuple(counts)
+    return tuple(n for n in counts if n <= torch.cuda.device_count())
 
 
 def median_us(call: Callable[[], Any], repeats: int = REPEATS) -> float:
@@ -71,6 +95,10 @@ def measure_device() -> Device:
 def _memory_gbytes() -> float:
     if torch.cuda.is_available():
         return float(round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1))
+    return _host_gbytes()
+
+
+def _host_gbytes() -> float:
     pages = Path("/proc/meminfo").read_text().splitlines()[0].split()[1]
     return float(round(int(pages) / 1e6, 1))
 
@@ -100,7 +128,7 @@ def _measure_rank(rank: int, count: int, folder: str) -> None:
     for size in SIZES:
         for kind, call in _calls(size // 4, rank, count, where).items():
             dist.barrier()
-            us = median_us(call)
+            us = median_us(call) / (2 if kind == "move" else 1)
             times.append(LinkTime(kind, LINK[where], count, float(size), round(us, 2)))
     if rank == 0:
         torch.save(times, Path(folder) / "times.pt")
@@ -124,22 +152,46 @@ def _calls(numel: int, rank: int, count: int, where: str) -> dict[str, Callable[
 
 
 def _there(x: torch.Tensor, rank: int) -> None:
-    """A message from rank 0 to rank 1."""
+    """A message from rank 0 to rank 1 and back, since a send alone may return before it arrives."""
     if rank == 0:
         dist.send(x, 1)
+        dist.recv(x, 1)
     else:
         dist.recv(x, 0)
+        dist.send(x, 0)
+
+
+def measure_copy() -> Link:
+    """Between host and device (in memory on a CPU): a small and a large copy."""
+    on_gpu = torch.cuda.is_available()
+    where = "cuda" if on_gpu else "cpu"
+    small, large = (torch.ones(n, pin_memory=on_gpu) for n in (8, 1 << 24))
+    latency = median_us(lambda: small.to(where, copy=True), 100)
+    us = median_us(lambda: large.to(where, copy=True))
+    rate = large.numel() * 4 / max(us - latency, 1e-3) / 1e3
+    return Link(round(latency, 2), round(rate, 2), "pcie" if on_gpu else "memory")
 
 
 def measured_cluster(device: Device, links: Sequence[LinkTime], num_devices: int) -> Cluster:
-    """This machine as a cluster: the link's latency and bandwidth from its two-process messages."""
-    import os
+    """This machine as a cluster: the link's latency and bandwidth from its two-process messages.
 
+    Without any (one GPU) the link is the generic one, which nothing goes over.
+    """
     moves = {t.num_bytes: t.us for t in links if t.kind == "move"}
+    link = _fitted(moves, links[0].link) if moves else LINKS[0]
+    host = Host(os.cpu_count() or 1, _host_gbytes(), measure_copy_rate())
+    return Cluster(num_devices, device, (link,), measure_copy(), host, (), "measured")
+
+
+def _fitted(moves: dict[float, float], name: str) -> Link:
+    """Bandwidth from the largest message over the smallest; latency is what is left of that."""
     low, high = min(moves), max(moves)
     rate = (high - low) / max(moves[high] - moves[low], 1e-3) / 1e3
     latency = max(moves[low] - low / (rate * 1e3), 0.1)
-    name = LINK["cuda" if torch.cuda.is_available() else "cpu"]
-    host = Host(os.cpu_count() or 1, _memory_gbytes(), device.memory_gbytes_per_s)
-    link = Link(round(latency, 2), round(rate, 4), name)
-    return Cluster(num_devices, device, (link,), Link(1.0, rate, "copy"), host, (), "measured")
+    return Link(round(latency, 2), round(rate, 4), name)
+
+
+def measure_copy_rate() -> float:
+    """The host's memory, in GB/s: bytes read and written by a copy of one thread."""
+    large = torch.ones(1 << 24)
+    return round(2 * large.numel() * 4 / median_us(large.clone) / 1e3, 2)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from pathlib import Path
 
 from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.communication import collective_us
 from superscaler.cluster.machine import Device
 from superscaler.cluster.operators import OperatorWork, roofline_us
 from superscaler.errors import PlanError
@@ -42,16 +43,14 @@ class Profile:
 
     An operator that was measured takes the time that was found; one of the same target and dtype
     with other shapes takes the roofline's time, times the factor by which the measured ones of
-    about its size were off.
+    about its size were off. So do communications in groups of a size that was not measured.
     """
 
     device: str
     operators: tuple[OperatorTime, ...] = ()
     links: tuple[LinkTime, ...] = ()
     _exact: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
-    _near: dict[object, list[tuple[float, float]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    _near: dict[object, list[OperatorTime]] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def load(path: str | Path) -> Profile:
@@ -88,46 +87,52 @@ class Profile:
 
         Raises PlanError when the profile is of another kind of device.
         """
-        if device.kind != self.device:
-            raise PlanError(
-                f"the profile was measured on {self.device}, the cluster's device is "
-                f"{device.kind}; give the profile of that device, or none"
-            )
-        self._index(device)
+        self._require(device)
+        self._index()
         exact = self._exact.get((work.target, work.dtype, work.shapes))
         if exact is not None:
             return exact
         near = self._near.get((work.target, work.dtype))
         if not near:
             return None
-        return roofline_us(work, device) * _factor(near, _size(work))
+        factors = [(_size(t.work), t.us / roofline_us(t.work, device)) for t in near]
+        return roofline_us(work, device) * _factor(factors, _size(work))
 
-    def _index(self, device: Device) -> None:
+    def _require(self, device: Device) -> None:
+        if device.kind != self.device:
+            raise PlanError(
+                f"the profile was measured on {self.device}, the cluster's device is "
+                f"{device.kind}; give the profile of that device, or none"
+            )
+
+    def _index(self) -> None:
         if self._exact or not self.operators:
             return
         for t in self.operators:
             self._exact[t.work.target, t.work.dtype, t.work.shapes] = t.us
-            factor = t.us / roofline_us(t.work, device)
-            key = (t.work.target, t.work.dtype)
-            self._near.setdefault(key, []).append((_size(t.work), factor))
-        for points in self._near.values():
-            points.sort()
+            self._near.setdefault((t.work.target, t.work.dtype), []).append(t)
+        for times in self._near.values():
+            times.sort(key=lambda t: (_size(t.work), t.us))
 
     def communication_us(
         self, kind: str, num_bytes: float, ranks: Sequence[int], cluster: Cluster
     ) -> float | None:
-        """The time between measured sizes of the same kind and group size; None without any."""
-        link = cluster.link_name(ranks)
-        points = sorted(
-            (t.num_bytes, t.us)
-            for t in self.links
-            if (t.kind, t.link, t.num_ranks) == (kind, link, len(ranks))
-        )
-        if not points:
+        """The time between measured sizes of the same kind on the same link; None without any.
+
+        Raises PlanError when the profile is of another kind of device.
+        """
+        self._require(cluster.device(ranks[0]))
+        link, count = cluster.link(ranks), len(ranks)
+        times = [t for t in self.links if (t.kind, t.link) == (kind, link.name)]
+        if not times:
             return None
-        if num_bytes > points[-1][0]:
-            return points[-1][1] * num_bytes / points[-1][0]
-        return _factor(points, max(num_bytes, points[0][0]))
+        nearest = min({t.num_ranks for t in times}, key=lambda n: (abs(log(n / count)), n))
+        measured = _between([t for t in times if t.num_ranks == nearest], num_bytes)
+        if nearest == count or kind == "move":
+            return measured
+        alike = replace(cluster, links=(link,))
+        model = collective_us(kind, num_bytes, range(nearest), alike)
+        return measured / model * collective_us(kind, num_bytes, ranks, cluster)
 
 
 def _operator(row: list[object]) -> OperatorTime:
@@ -135,6 +140,14 @@ def _operator(row: list[object]) -> OperatorTime:
     sizes = tuple(tuple(s) for s in shapes)  # type: ignore[attr-defined]
     work = OperatorWork(str(target), str(dtype), float(flops), float(num_bytes), sizes)  # type: ignore[arg-type]
     return OperatorTime(work, float(us))  # type: ignore[arg-type]
+
+
+def _between(times: list[LinkTime], num_bytes: float) -> float:
+    """The time at a size: in proportion above the largest, as the smallest below that."""
+    points = sorted((t.num_bytes, t.us) for t in times)
+    if num_bytes > points[-1][0]:
+        return points[-1][1] * num_bytes / points[-1][0]
+    return _factor(points, max(num_bytes, points[0][0]))
 
 
 def _size(work: OperatorWork) -> float:

@@ -25,6 +25,10 @@ class Machine:
         """The kind of a rank's device."""
         return str(self.cluster.device(rank).kind)
 
+    def node(self, rank: int) -> int:
+        """The number of a rank's node."""
+        return rank // self.cluster.devices_per_node
+
     def is_cuda(self, rank: int) -> bool:
         """Whether the rank runs on a GPU, with NCCL; else on a CPU, with Gloo."""
         return not self.kind(rank).startswith("cpu")

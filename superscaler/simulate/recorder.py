@@ -29,7 +29,7 @@ from superscaler.simulate.record import (
     Step,
     Take,
 )
-from superscaler.simulate.work import is_view, tensors, work_of
+from superscaler.simulate.work import is_view, tensors, view_work, work_of
 
 Code = Callable[[Any, dict[int, Any]], tuple[Any, ...]]
 OptimizerStep = Callable[[Mapping[Any, torch.Tensor]], None]
@@ -139,7 +139,7 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         work = work_of(func, args, kwargs, result)
         if work is None and (self._is_cuda or not is_view(func)):
             return  # a GPU does not hear of views
-        found = work or OperatorWork(str(func), "", 0.0, 0.0, ())
+        found = work or view_work(func)
         us = self._duration_us(found)
         outputs = list(tensors(result))
         size = sum(t.numel() * t.dtype.itemsize for t in outputs) if work else 0

@@ -50,7 +50,7 @@ def report(
         link_bytes=dict(sorted(total.items())),
         flops=step_flops(graph),
         peak_tflops=sum(
-            _tflops(machine.cluster.device(r).tflops, dtype) for r in range(world_size)
+            machine.cluster.device(rank).peak_tflops(dtype) for rank in range(world_size)
         ),
         notes=maker.compiled.program.notes,
     )
@@ -96,7 +96,7 @@ class _View:
             memory=_curve(script, spans),
             resident_bytes=script.resident_bytes,
             peak_bytes=script.peak_bytes,
-            capacity_bytes=int(device.memory_gbytes * 1e9),
+            capacity_bytes=device.memory_bytes,
             holders=script.holders,
             busy_us=dict(sorted(busy.items())),
             exposed_us=self.exposed_us(c, script, spans),
@@ -180,8 +180,9 @@ def _curve(script: Script, spans: Sequence[Span]) -> tuple[tuple[float, int], ..
     points: list[tuple[float, int]] = []
     for action, span in zip(script.actions, spans, strict=True):
         if isinstance(action, Compute):
+            stretch = (span.end - span.start) / action.us if action.us else 0.0
             for offset, level in action.curve:
-                at = min(span.start + offset, span.end)
+                at = min(span.start + offset * stretch, span.end)
                 if points and points[-1][1] == level:
                     continue
                 points.append((at, level))
@@ -211,7 +212,3 @@ def _main_dtype(graph: Graph) -> str:
             dtype = str(graph.tensors[first].dtype)[6:]
             total[dtype] += int(flops(op.target.split(".")[1], inputs, outputs))
     return max(total, key=lambda d: (total[d], d)) if total else "float32"
-
-
-def _tflops(by_dtype: dict[str, float], dtype: str) -> float:
-    return by_dtype.get(dtype) or max(by_dtype.values(), default=0.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.errors import SimulateError
-from superscaler.simulate.engine import run
+from superscaler.simulate.engine import Host, run
 from superscaler.simulate.fold import Network, connect, refined
 from superscaler.simulate.machine import Machine
 from superscaler.simulate.meet import meetings
@@ -48,7 +48,8 @@ def simulate(
         members.setdefault(c, []).append(rank)
     classes = tuple(tuple(ranks) for ranks in members.values())
     met = meetings(network, classes, machine)
-    timing = run([network.scripts[network.script_of[ranks[0]]] for ranks in classes], met)
+    scripts = [network.scripts[network.script_of[ranks[0]]] for ranks in classes]
+    timing = run(scripts, met, _hosts(classes, machine))
     return report(maker, network, classes, met, timing, name)
 
 
@@ -63,6 +64,20 @@ def _network(maker: ScriptMaker, world_size: int) -> Network:
             scripts.append(maker.make(rank))
         script_of.append(numbers[key])
     return connect(scripts, script_of, maker.constants)
+
+
+def _hosts(classes: tuple[tuple[int, ...], ...], machine: Machine) -> list[Host | None]:
+    """Where classes of CPU ranks run; GPUs share nothing that is modelled."""
+    hosts: list[Host | None] = []
+    for ranks in classes:
+        if machine.is_cuda(ranks[0]):
+            hosts.append(None)
+            continue
+        node = machine.node(ranks[0])
+        counts = {c: sum(machine.node(r) == node for r in rs) for c, rs in enumerate(classes)}
+        cores = machine.cluster.host_of(ranks[0]).cores
+        hosts.append(Host(cores, {c: n for c, n in counts.items() if n}))
+    return hosts
 
 
 def _colours(network: Network, machine: Machine, fold: bool) -> list[int]:

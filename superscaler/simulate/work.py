@@ -26,12 +26,12 @@ def work_of(func: Any, args: Any, kwargs: Any, result: Any) -> OperatorWork | No
     moved = sum(t.numel() * t.dtype.itemsize for t in (*inputs, *outputs))
     dtype = outputs[0].dtype if outputs else torch.float32
     count = flops(name, shapes, [tuple(t.shape) for t in outputs])
-    return OperatorWork(target_name(func), str(dtype)[6:], count, float(moved), shapes)
+    return OperatorWork(str(func), str(dtype)[6:], count, float(moved), shapes)
 
 
-def target_name(func: Any) -> str:
-    """`aten.mm.default`, as graphs name it."""
-    return str(func)
+def view_work(func: Any) -> OperatorWork:
+    """What a view is to a CPU: a call."""
+    return OperatorWork(str(func), "", 0.0, 0.0)
 
 
 def is_view(func: Any) -> bool:

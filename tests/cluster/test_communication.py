@@ -34,6 +34,12 @@ def test_all_to_all_is_no_all_gather() -> None:
     assert collective_us("all_to_all", MB, [0, 1, 2, 3], CLUSTER) == 1 + 0.75 * MB / 100e3
 
 
+def test_all_to_all_waits_for_the_rank_with_most_to_send_far() -> None:
+    """Four of a node and one of another: the one sends four fifths over the slow link."""
+    for ranks in ([0, 1, 2, 3, 4], [4, 0, 1, 2, 3]):
+        assert collective_us("all_to_all", MB, ranks, CLUSTER) == 10 + 0.8 * MB / 10e3
+
+
 def test_groups_of_any_size() -> None:
     times = [collective_us("all_reduce", MB, list(range(n)), CLUSTER) for n in range(1, 17)]
     assert times[0] == 0

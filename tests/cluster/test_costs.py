@@ -50,9 +50,36 @@ def test_measured_links() -> None:
         collective_us("all_reduce", n, [0, 1], cluster, profile) for n in (1e3, 1e4, 1e5, 2e5)
     ]
     assert measured == pytest.approx([10, 30, 90, 180])
-    assert collective_us("all_reduce", 1e4, [0, 1, 2], cluster, profile) == collective_us(
-        "all_reduce", 1e4, [0, 1, 2], cluster
+    assert collective_us("all_gather", 1e4, [0, 1], cluster, profile) == collective_us(
+        "all_gather", 1e4, [0, 1], cluster
     )
+
+
+def test_a_group_of_a_size_that_was_not_measured() -> None:
+    """It is corrected as the nearest size is."""
+    cluster = Cluster(4)
+    twice = 2 * collective_us("all_reduce", 1e4, [0, 1], cluster)
+    profile = Profile("generic", (), (LinkTime("all_reduce", "nvlink", 2, 1e4, twice),))
+    three = collective_us("all_reduce", 1e4, [0, 1, 2], cluster)
+    assert collective_us("all_reduce", 1e4, [0, 1, 2], cluster, profile) == pytest.approx(2 * three)
+
+
+def test_links_measured_with_another_device() -> None:
+    profile = Profile("other", (), (LinkTime("move", "nvlink", 2, 8.0, 3.0),))
+    with pytest.raises(PlanError, match="measured on other, the cluster's device is generic"):
+        collective_us("move", 8, [0, 1], Cluster(2), profile)
+
+
+def test_one_profile_on_two_descriptions_of_a_device() -> None:
+    """Each is corrected by its own model."""
+    profile = Profile("toy", (OperatorTime(PRODUCT, 321.0),))
+    larger = replace(PRODUCT, flops=8e9, num_bytes=4.8e7, shapes=((2000, 2000), (2000, 1000)))
+    slow = replace(DEVICE, tflops={"float32": 1.0})
+    for device in (DEVICE, slow):
+        factor = 321.0 / operator_us(PRODUCT, device)
+        assert operator_us(larger, device, profile) == pytest.approx(
+            factor * operator_us(larger, device)
+        )
 
 
 def test_a_profile_is_read_back(tmp_path: Path) -> None:
