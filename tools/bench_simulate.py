@@ -2,17 +2,20 @@
 
     OMP_NUM_THREADS=1 python tools/bench_simulate.py --out build/bench_simulate.txt
 
-Bytes are counted by the runtime in real Gloo processes. Times are predicted from a profile that is
-measured first: kernels of each rank on its local shapes, alone, and links between processes.
+Bytes are counted by the runtime in real Gloo processes. Times are predicted from a profile of the
+links between processes and of every rank's kernels, run alone on their local shapes; kernels and
+real steps are measured in turn, so that what else the machine does slows down both alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +27,14 @@ import torch.multiprocessing as mp
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import superscaler as ss
-from superscaler.cluster import Cluster
+from superscaler.cluster import Cluster, Device
 from superscaler.cluster.measure import measure_device, measure_links, measured_cluster
-from superscaler.cluster.profile import OperatorTime, Profile
+from superscaler.cluster.profile import LinkTime, OperatorTime, Profile
 from superscaler.compiler import CompiledProgram
 from superscaler.runtime import RankExecutor, load_rank
 from superscaler.runtime.memory import MemoryMeter
 from superscaler.runtime.processes import ProcessCommunicator
-from superscaler.simulate.measure_rank import measure_rank
+from superscaler.simulate.measure_rank import RankMeter
 from superscaler.simulate.simulation import Simulation
 from superscaler.workload import Workload, load_workload
 
@@ -53,6 +56,9 @@ PLANS = {
     "tp2 x pp2": "hybrid(tp=2, pp=2, microbatches=4)",
 }
 
+CORES = os.cpu_count() or 1
+STEPS_PER_ROUND = 3
+
 
 @dataclass(frozen=True)
 class Case:
@@ -65,27 +71,35 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """A case on real processes: median step and shortest step in us, peak bytes by rank."""
+    """A case on real processes: its kernels, median and shortest step in us, bytes by rank."""
 
+    profile: Profile
     step_us: float
     shortest_us: float
     peak_bytes: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class RankResult:
+    """What one process finds of a case."""
+
+    steps_us: list[float]
+    peak_bytes: int
+    operators: tuple[OperatorTime, ...]
+
+
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
-    cases = _cases(arguments)
-    cluster, profile = _profile(cases, arguments)
-    lines = [f"torch {torch.__version__}, Gloo processes of one thread, {arguments.repeat} steps"]
-    lines += ["", _HEADER]
+    device, links = measure_device(), measure_links((2, 4))
+    cluster = measured_cluster(device, links, 4)
+    cases = _cases(arguments, cluster)
+    lines = [f"torch {torch.__version__}, Gloo processes of one thread, {CORES} cores", "", _HEADER]
     print("\n".join(lines), flush=True)
-    measured = _measure(cases, arguments.repeat)
     rows = []
-    for case, found in zip(cases, measured, strict=True):
-        predicted = case.program.simulate(cluster, profile)
-        rows.append((case, predicted, found))
-        lines.append(_row(case, predicted, found))
+    for case, found in _measure(cases, device, links, arguments):
+        rows.append((case, case.program.simulate(cluster, found.profile), found))
+        lines.append(_row(*rows[-1]))
         print(lines[-1], flush=True)
     lines += ["", *_summary(rows)]
     print("\n".join(["", *_summary(rows)]))
@@ -96,10 +110,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=15, help="timed steps of each")
+    parser.add_argument("--rounds", type=int, default=5, help="of kernels, then steps, of each")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--plans", nargs="*", default=list(PLANS), choices=list(PLANS))
-    parser.add_argument("--profile", default="", help="a profile made before; else it is measured")
     parser.add_argument("--out", default="build/bench_simulate.txt")
     return parser.parse_args()
 
@@ -109,14 +122,13 @@ def _workload(model: str) -> Workload:
     return load_workload(name, settings)
 
 
-def _cases(arguments: argparse.Namespace) -> list[Case]:
+def _cases(arguments: argparse.Namespace, cluster: Cluster) -> list[Case]:
     cases = []
     for model in arguments.models:
         work = _workload(model)
         graph = ss.trace(work.step, work.model, work.batch, work.optimizer)
         cases += [
-            Case(model, plan, ss.compile(graph, PLANS[plan], Cluster.load("cpu4")))
-            for plan in arguments.plans
+            Case(model, plan, ss.compile(graph, PLANS[plan], cluster)) for plan in arguments.plans
         ]
     return cases
 
@@ -125,81 +137,62 @@ def _state(work: Workload) -> dict[str, torch.Tensor]:
     return {**dict(work.model.named_parameters()), **dict(work.model.named_buffers())}
 
 
-# the profile
-
-
-def _profile(cases: list[Case], arguments: argparse.Namespace) -> tuple[Cluster, Profile]:
-    """This machine as a cluster; kernels and links measured on it, two processes at a time."""
-    device = measure_device()
-    links = measure_links((2, 4))
-    cluster = measured_cluster(device, links, 4)
-    if arguments.profile:
-        return cluster, Profile.load(arguments.profile)
-    jobs = []
-    for case in cases:
-        simulated = case.program.simulate(cluster)
-        jobs.append((case.model, case.program.files, [c.ranks[0] for c in simulated.classes]))
-    with tempfile.TemporaryDirectory(prefix="bench-simulate-") as folder:
-        mp.spawn(_measure_kernels, (folder, jobs), nprocs=2)
-        found: list[OperatorTime] = []
-        for number in range(2):
-            found += torch.load(f"{folder}/{number}.kernels", weights_only=False)
-    times: dict[Any, list[float]] = {}
-    for entry in found:
-        times.setdefault(entry.work, []).append(entry.us)
-    operators = tuple(OperatorTime(work, statistics.median(us)) for work, us in times.items())
-    profile = Profile(device.kind, operators, links)
-    path = Path(arguments.out).with_suffix(".profile.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    profile.save(path)
-    return cluster, profile
-
-
-def _measure_kernels(number: int, folder: str, jobs: list[Any]) -> None:
-    """Kernels of every program, on one of its kinds of ranks."""
-    torch.set_num_threads(1)
-    found: list[OperatorTime] = []
-    for model, files, ranks in jobs:
-        work = _workload(model)
-        rank = ranks[number % len(ranks)]
-        found += measure_rank(files, rank, _state(work), work.batch, work.optimizer)
-    torch.save(found, f"{folder}/{number}.kernels")
-
-
 # the real thing
 
 
-def _measure(cases: list[Case], repeat: int) -> list[Measured]:
-    found: dict[int, Measured] = {}
+def _measure(
+    cases: list[Case], device: Device, links: tuple[LinkTime, ...], arguments: argparse.Namespace
+) -> Iterator[tuple[Case, Measured]]:
+    """Every case on real processes, its kernels and its steps in turn, so that whatever else the
+    machine does slows down both alike."""
     for size in sorted({case.program.world_size for case in cases}):
-        chosen = [i for i, case in enumerate(cases) if case.program.world_size == size]
-        jobs = [(cases[i].model, cases[i].program.files) for i in chosen]
+        chosen = [case for case in cases if case.program.world_size == size]
+        jobs = [
+            (c.model, c.program.files, [r.ranks[0] for r in c.program.simulate().classes])
+            for c in chosen
+        ]
         with tempfile.TemporaryDirectory(prefix="bench-simulate-") as folder:
-            mp.spawn(_run_rank, (size, folder, jobs, repeat), nprocs=size)
-            ranks = [torch.load(f"{folder}/{rank}.out") for rank in range(size)]
-        for place, i in enumerate(chosen):
-            steps = [max(us) for us in zip(*(rank[place][0] for rank in ranks), strict=True)]
-            peaks = tuple(rank[place][1] for rank in ranks)
-            found[i] = Measured(statistics.median(steps), min(steps), peaks)
-    return [found[i] for i in range(len(cases))]
+            mp.spawn(_run_rank, (size, folder, jobs, arguments.rounds), nprocs=size)
+            ranks = [torch.load(f"{folder}/{r}.out", weights_only=False) for r in range(size)]
+        for place, case in enumerate(chosen):
+            found = [rank[place] for rank in ranks]
+            steps = [max(us) for us in zip(*(f.steps_us for f in found), strict=True)]
+            peaks = tuple(f.peak_bytes for f in found)
+            operators = _merged([t for f in found for t in f.operators])
+            profile = Profile(device.kind, operators, links)
+            yield case, Measured(profile, statistics.median(steps), min(steps), peaks)
 
 
-def _run_rank(rank: int, size: int, folder: str, jobs: list[Any], repeat: int) -> None:
+def _merged(times: list[OperatorTime]) -> tuple[OperatorTime, ...]:
+    """One time for each kernel: the mean of the ranks'."""
+    by_work: dict[Any, list[float]] = {}
+    for entry in times:
+        by_work.setdefault(entry.work, []).append(entry.us)
+    return tuple(OperatorTime(work, statistics.mean(us)) for work, us in by_work.items())
+
+
+def _run_rank(rank: int, size: int, folder: str, jobs: list[Any], rounds: int) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     results = []
-    for model, files in jobs:
+    for model, files, measured_ranks in jobs:
         work = _workload(model)
         program = load_rank(files, rank)
         communicator = ProcessCommunicator(program.manifest.get("groups", ()))
         executor = RankExecutor(program, communicator, optimizer=work.optimizer)
         executor.load_weights(_state(work))
-        times = [_timed(executor, work.batch) for _ in range(2 + repeat)][2:]
+        alone = RankMeter(files, rank, _state(work), work.optimizer)
+        executor.step(work.batch)
+        times: list[float] = []
+        for _ in range(rounds):
+            dist.barrier()
+            if rank in measured_ranks or size <= CORES:
+                alone.step(work.batch)
+            times += [_timed(executor, work.batch) for _ in range(STEPS_PER_ROUND)]
         meter = MemoryMeter(executor)
         meter.step(work.batch)
-        results.append((times, meter.peak_bytes))
-        dist.barrier()
+        results.append(RankResult(times, meter.peak_bytes, alone.operators))
     torch.save(results, f"{folder}/{rank}.out")
     dist.barrier()
     dist.destroy_process_group()

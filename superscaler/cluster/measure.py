@@ -6,6 +6,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from superscaler.cluster.profile import LinkTime
 
 SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 22)  # bytes
 REPEATS = 7
+LINK_REPEATS = 15
 LINK = {"cpu": "gloo", "cuda": "nvlink"}
 # What GPUs that ship as clusters call themselves: `NVIDIA H100 80GB HBM3`, `Tesla V100-SXM2-32GB`.
 KINDS = {
@@ -115,6 +117,7 @@ def measure_links(counts: Sequence[int]) -> tuple[LinkTime, ...]:
 
 def _measure_rank(rank: int, count: int, folder: str) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames what 2.11 has
     where = "cuda" if torch.cuda.is_available() else "cpu"
     if where == "cuda":
         torch.cuda.set_device(rank)
@@ -128,7 +131,7 @@ def _measure_rank(rank: int, count: int, folder: str) -> None:
     for size in SIZES:
         for kind, call in _calls(size // 4, rank, count, where).items():
             dist.barrier()
-            us = median_us(call) / (2 if kind == "move" else 1)
+            us = median_us(call, LINK_REPEATS) / (2 if kind == "move" else 1)
             times.append(LinkTime(kind, LINK[where], count, float(size), round(us, 2)))
     if rank == 0:
         torch.save(times, Path(folder) / "times.pt")
@@ -184,10 +187,14 @@ def measured_cluster(device: Device, links: Sequence[LinkTime], num_devices: int
 
 
 def _fitted(moves: dict[float, float], name: str) -> Link:
-    """Bandwidth from the largest message over the smallest; latency is what is left of that."""
+    """Bandwidth from the largest message over the smallest; latency is what is left of that.
+
+    At least half of the largest message's time counts as bandwidth: on a busy machine the smallest
+    may take as long.
+    """
     low, high = min(moves), max(moves)
-    rate = (high - low) / max(moves[high] - moves[low], 1e-3) / 1e3
-    latency = max(moves[low] - low / (rate * 1e3), 0.1)
+    rate = (high - low) / max(moves[high] - moves[low], moves[high] / 2) / 1e3
+    latency = max(min(moves.values()) - low / (rate * 1e3), 0.1)
     return Link(round(latency, 2), round(rate, 4), name)
 
 

@@ -19,31 +19,40 @@ from superscaler.runtime.program import Source, load_rank
 from superscaler.simulate.work import is_view, view_work, work_of
 
 
-def measure_rank(
-    source: Source,
-    rank: int,
-    weights: Mapping[str, torch.Tensor] | Iterable[tuple[str, Any]],
-    batch: Any,
-    optimizer: OptimizerFactory,
-    steps: int = 5,
-) -> tuple[OperatorTime, ...]:
-    """The median time of every kernel that a rank's step runs, on its local shapes.
+class RankMeter:
+    """Runs a rank's step alone and times every kernel, on its local shapes.
 
-    The rank runs alone: what others would send it is zeros, and what it would get of sums is its
-    own part, so the numbers mean nothing; the times do. The first step is not counted.
+    What others would send is zeros, and what the rank would get of sums is its own part, so the
+    numbers mean nothing; the times do.
     """
-    program = load_rank(source, rank)
-    communicator = _Alone(rank, program.world_size)
-    executor = RankExecutor(program, communicator, optimizer=optimizer)
-    executor.load_weights(weights)
-    executor.step(batch)
-    with _Timer() as timer:
-        for _ in range(steps):
-            executor.step(batch)
-    return tuple(
-        OperatorTime(work, round(statistics.median(times), 3))
-        for work, times in sorted(timer.times.items(), key=lambda item: str(item[0]))
-    )
+
+    def __init__(
+        self,
+        source: Source,
+        rank: int,
+        weights: Mapping[str, torch.Tensor] | Iterable[tuple[str, Any]],
+        optimizer: OptimizerFactory,
+    ) -> None:
+        program = load_rank(source, rank)
+        communicator = _Alone(rank, program.world_size)
+        self._executor = RankExecutor(program, communicator, optimizer=optimizer)
+        self._executor.load_weights(weights)
+        self._timer = _Timer()
+
+    def step(self, batch: Any) -> None:
+        """Run a step; the first one, which makes the optimizer's states, is not timed."""
+        if self._executor.step_number == 0:
+            self._executor.step(batch)
+        with self._timer:
+            self._executor.step(batch)
+
+    @property
+    def operators(self) -> tuple[OperatorTime, ...]:
+        """The median time of every kernel so far."""
+        return tuple(
+            OperatorTime(work, round(statistics.median(times), 3))
+            for work, times in sorted(self._timer.times.items(), key=lambda item: str(item[0]))
+        )
 
 
 class _Timer(TorchDispatchMode):

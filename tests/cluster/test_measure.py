@@ -45,5 +45,11 @@ def test_latency_and_bandwidth_from_messages() -> None:
     assert Cluster.from_dict(cluster.to_dict()) == cluster
 
 
+def test_a_small_message_that_was_held_up() -> None:
+    """The bandwidth stays within twice what the largest message alone says."""
+    times = [LinkTime("move", "gloo", 2, 1e3, 900), LinkTime("move", "gloo", 2, 1e6, 800)]
+    assert measured_cluster(DEVICE, times, 2).link([0, 1]).gbytes_per_s < 2 * 1e6 / 800 / 1e3 + 1e-9
+
+
 def test_one_gpu_has_no_link_to_measure() -> None:
     assert measured_cluster(DEVICE, [], 1).num_devices == 1
