@@ -48,9 +48,9 @@ class RankMeter:
 
     @property
     def operators(self) -> tuple[OperatorTime, ...]:
-        """The median time of every kernel so far."""
+        """The mean time of every kernel so far."""
         return tuple(
-            OperatorTime(work, round(statistics.median(times), 3))
+            OperatorTime(work, round(statistics.mean(times), 3))
             for work, times in sorted(self._timer.times.items(), key=lambda item: str(item[0]))
         )
 
