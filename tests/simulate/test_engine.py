@@ -1,0 +1,101 @@
+"""Discrete events: when actions happen that wait for each other, on lanes and on shared cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from superscaler.errors import SimulateError
+from superscaler.simulate.engine import Host, Meeting, Timing, run
+from superscaler.simulate.record import Communication
+from superscaler.simulate.script import Action, Await, Call, Compute, Posting, Script, Start
+
+
+def script(*actions: float | str) -> Script:
+    """Numbers are work; `s0` starts communication 0, `w0` waits for it."""
+    made: list[Action] = []
+    for action in actions:
+        if isinstance(action, str):
+            number = int(action[1:])
+            made.append(Start(number) if action[0] == "s" else Await(number, 0))
+        else:
+            made.append(Compute(float(action), 0, ()))
+    posting = Posting(Communication("all_reduce", 8, "group0", 0), 0)
+    return Script((Call("f", ()),), tuple(made), (posting,) * 9, 0, 0, ())
+
+
+def collective(us: float, *parts: tuple[int, int], lane: str = "link") -> Meeting:
+    return Meeting(tuple((c, p, 0) for c, p in parts), us, lane, tuple(range(len(parts))))
+
+
+def message(us: float, sender: tuple[int, int], receiver: tuple[int, int]) -> Meeting:
+    return Meeting(((*sender, 0), (*receiver, 0)), us, "link", (1,))
+
+
+def spans(timing: Timing, number: int) -> list[tuple[float, float]]:
+    return [(s.start, s.end) for s in timing.actions[number]]
+
+
+def test_work_hides_communication() -> None:
+    timing = run([script(2, "s0", 5, "w0", 1)], [collective(3, (0, 0))])
+    assert spans(timing, 0) == [(0, 2), (2, 2), (2, 7), (7, 7), (7, 8)]
+    assert timing.end_us == 8
+
+
+def test_a_collective_begins_when_the_last_has_come() -> None:
+    timing = run([script(2, "s0", "w0", 1), script(6, "s0", "w0")], [collective(3, (0, 0), (1, 0))])
+    assert spans(timing, 0)[2:] == [(2, 9), (9, 10)]
+    assert spans(timing, 1)[2:] == [(6, 9)]
+    assert (timing.meetings[0].ready, timing.meetings[0].start) == (6, 6)
+
+
+def test_a_sender_does_not_wait() -> None:
+    timing = run([script(1, "s0", 1), script("s0", "w0", 1)], [message(4, (0, 0), (1, 0))])
+    assert timing.actions[0][-1].end == 2
+    assert timing.actions[1][-1].end == 6
+
+
+def test_a_lane_does_one_thing_at_a_time_and_others_run_beside_it() -> None:
+    scripts = [script("s0", "s1", "s2", "w0", "w1", "w2")]
+    both = [collective(3, (0, 0)), collective(4, (0, 1)), collective(5, (0, 2), lane="other")]
+    timing = run(scripts, both)
+    assert [(s.start, s.end) for s in timing.meetings] == [(0, 3), (3, 7), (0, 5)]
+    assert timing.end_us == 7
+
+
+def test_what_is_ready_first_goes_first() -> None:
+    scripts = [script("s0", 2, "s1", "w0", "w1"), script(5, "s0"), script("s1")]
+    met = [collective(3, (0, 0), (1, 0)), collective(4, (0, 1), (2, 1))]
+    timing = run(scripts, met)
+    assert [(s.start, s.end) for s in timing.meetings] == [(6, 9), (2, 6)]
+
+
+def test_ranks_share_the_cores_of_a_host() -> None:
+    scripts = [script(6), script(2), script(4)]
+    hosts: list[Host | None] = [Host(2, {0: 1, 1: 1, 2: 1})] * 3
+    timing = run(scripts, [], hosts)
+    # 2/3 of a core each until class 1 is through at 3; two ranks left have one each.
+    assert [actions[-1].end for actions in timing.actions] == pytest.approx([7, 3, 5])
+
+
+def test_ranks_of_one_class_share_too() -> None:
+    timing = run([script(6)], [], [Host(2, {0: 4})])
+    assert timing.end_us == pytest.approx(12)
+
+
+def test_a_host_with_cores_enough_slows_nobody() -> None:
+    timing = run([script(6), script(2)], [], [Host(2, {0: 1, 1: 1})] * 2)
+    assert [actions[-1].end for actions in timing.actions] == [6, 2]
+
+
+def test_ranks_that_wait_for_each_other_are_named() -> None:
+    scripts: Sequence[Script] = [script("w0", "s1"), script("w1", "s0")]
+    met = [message(1, (1, 0), (0, 0)), message(1, (0, 1), (1, 1))]
+    with pytest.raises(SimulateError) as raised:
+        run(scripts, met)
+    assert str(raised.value).splitlines() == [
+        "the ranks wait for each other and never go on",
+        "  class 0 waits for all_reduce of f[] with classes [1]",
+        "  class 1 waits for all_reduce of f[] with classes [0]",
+    ]
