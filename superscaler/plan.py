@@ -20,7 +20,9 @@ OBJECTIVES = ("makespan", "span")
 
 @dataclass(frozen=True)
 class PlanSplit:
-    """Every operator that has `axis` is split on it along mesh dim `dim`.
+    """Every operator that has `axis` is split on it along mesh dim `dim`; or, with `parts`, in time:
+    the same devices work on one part after the other (`dim` then only names the split), and, with
+    `recompute`, run each part's forward again right before its backward.
 
     `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
     `auto` (the axes worth splitting, found from the graph) or `sequence` (the token axes of what
@@ -33,6 +35,8 @@ class PlanSplit:
     dim: str
     where: tuple[str, ...] = ()
     uneven: bool = False
+    parts: int = 0
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -347,7 +351,14 @@ class _Reader:
             if not isinstance(value[key], str):
                 raise self.fail((*path, key), f"expected a name, found {value[key]!r}")
         where = self.texts((*path, "where"), value.get("where", []))
-        return PlanSplit(value["axis"], value["dim"], where, bool(value.get("uneven", False)))
+        parts = self.positive((*path, "parts"), value["parts"]) if "parts" in value else 0
+        uneven = bool(value.get("uneven", False))
+        again = bool(value.get("recompute", False))
+        if again and not parts:
+            raise self.fail(
+                (*path, "recompute"), "expected parts as well: only splits in time run again"
+            )
+        return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again)
 
     def optimizer(self, value: Any) -> PlanOptimizer:
         data = self.mapping(("optimizer",), value, PlanOptimizer, ())
