@@ -36,6 +36,7 @@ from superscaler.transform.primitives import Replicate, Split, op_assign, op_tra
 from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
+from superscaler.transform.stages import num_visits
 from superscaler.transform.views import delay_views
 
 Policy = Callable[[Graph], Partition]
@@ -208,8 +209,8 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     partition = apply_plan(graph, axes, plan)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
-    devices = [stage.devices for stage in plan.stages]
     labels = {placed.label for placed in partition.placed}
+    devices = [stage.devices for stage in plan.stages] * num_visits(labels, len(plan.stages))
     found = sequences(plan.order, devices, plan.microbatches, labels)
     return replace(partition, sequences=found)
 

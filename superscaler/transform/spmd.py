@@ -167,7 +167,7 @@ class _Work:
         """The devices of a stage: with the microbatch dim in front or not, and with the named
         splits in time behind, so that they cut what the mesh leaves to a device."""
         if (stage, timed, cuts) not in self.grids:
-            entry = self.plan.stages[stage]
+            entry = self.plan.stages[stage % len(self.plan.stages)]
             names = tuple(entry.mesh) or ("all",)
             shape = tuple(entry.mesh.values()) or (len(entry.devices),)
             devices = np.array(entry.devices, dtype=np.int64).reshape(shape)
@@ -308,7 +308,7 @@ class _Work:
     def _resting_slots(self, update: int) -> dict[str, int]:
         """Mesh dim -> slot of the parameter that the optimizer's shards split."""
         name = self.plan.optimizer.split
-        mesh = self.plan.stages[self.stage[update]].mesh
+        mesh = self.plan.stages[self.stage[update] % len(self.plan.stages)].mesh
         if not name or mesh.get(name, 1) == 1:
             return {}
         tensor = self.graph.operators[update].inputs[0]
