@@ -85,7 +85,9 @@ def three_f_one_b(
     stage also those that `first` and `last` name. Source: SuperScaler, arXiv 2301.08984 (3F1B).
     """
     if count < pp:
-        raise PlanError(f"three_f_one_b: expected at least {pp} layers for {pp} stages, found {count}")
+        raise PlanError(
+            f"three_f_one_b: expected at least {pp} layers for {pp} stages, found {count}"
+        )
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     width = dp * tp
     stages = []

@@ -11,7 +11,6 @@ from superscaler.graph.tensor import PTensor
 from superscaler.transform.renumber import renumber
 from superscaler.transform.select import matched_prefix
 
-
 Region = str | int
 
 

@@ -18,6 +18,7 @@ from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
 
+
 @dataclass(frozen=True)
 class Rank:
     """How a mesh dim treats one axis: lower `order` wins, `where` and `uneven` as in PlanSplit."""
