@@ -43,8 +43,7 @@ def _by_visit(graph: Graph, stage: dict[int, int], count: int) -> dict[int, int]
     """A new visit begins where an operator reads what a later stage made."""
     visit: dict[int, int] = {}
     for op in sorted(stage):
-        makers = [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
-        found = [visit[m] + (stage[m] > stage[op]) for m in makers if m in visit]
+        found = [visit[m] + (stage[m] > stage[op]) for m in _makers(graph, op) if m in visit]
         visit[op] = max(found, default=0)
     return {op: visit[op] * count + s for op, s in stage.items()}
 
@@ -62,17 +61,38 @@ def _by_pattern(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
 
 def _by_both(graph: Graph, axes: Axes, plan: Plan, forward: list[int]) -> dict[int, int]:
     """Named modules to their stage, the rest cut by cost among the stages without names; but what
-    reads from a later stage runs there."""
+    reads from a later stage runs there, and what is made of the batch alone with its readers."""
     named = _named(graph, plan, forward)
     rest = [op for op in forward if op not in named]
     free = [s for s, entry in enumerate(plan.stages) if not entry.modules]
     cut = _by_cost(graph, axes, rest, len(free))
     stage: dict[int, int] = {}
     for op in forward:
-        makers = [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
-        latest = max((stage[m] for m in makers if m in stage), default=0)
+        latest = max((stage[m] for m in _makers(graph, op) if m in stage), default=0)
         stage[op] = named[op] if op in named else max(free[cut[op]], latest)
+    light = _on_batch_alone(graph, rest)
+    for op in reversed(rest):
+        if op in light:
+            outputs = graph.operators[op].outputs
+            readers = [r for t in outputs for r, _ in graph.consumers.get(t, ()) if r in stage]
+            stage[op] = min((stage[r] for r in readers), default=stage[op])
     return stage
+
+
+def _on_batch_alone(graph: Graph, ops: list[int]) -> set[int]:
+    """Operators on the batch and constants, and on what such operators make of them."""
+    params = {u.param for u in graph.updates}
+    found: set[int] = set()
+    for op in ops:
+        inputs = graph.operators[op].inputs
+        if not params.intersection(inputs) and all(m in found for m in _makers(graph, op)):
+            found.add(op)
+    return found
+
+
+def _makers(graph: Graph, op: int) -> list[int]:
+    """The operators whose values an operator reads."""
+    return [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
 
 
 def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
