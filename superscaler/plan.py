@@ -21,9 +21,10 @@ OBJECTIVES = ("makespan", "span")
 
 @dataclass(frozen=True)
 class PlanSplit:
-    """Every operator that has `axis` is split on it along mesh dim `dim`; or, with `parts`, in time:
-    the same devices work on one part after the other (`dim` then only names the split), and, with
-    `recompute`, run each part's forward again right before its backward.
+    """Every operator that has `axis` is split on it along mesh dim `dim`; with `parts`, in time.
+
+    In time, the same devices work on one part after the other (`dim` then only names the split),
+    and, with `recompute`, run each part's forward again right before its backward.
 
     `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
     `auto` (the axes worth splitting, found from the graph) or `sequence` (the token axes of what

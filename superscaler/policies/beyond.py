@@ -1,4 +1,4 @@
-"""Plans beyond data, tensor and pipeline parallelism: a few splits, placements and an order each."""
+"""Plans beyond data, tensor and pipeline parallelism: splits, placements and orders, no more."""
 
 from __future__ import annotations
 
