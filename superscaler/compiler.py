@@ -29,12 +29,14 @@ from superscaler.schedule.validate import validate_schedule
 from superscaler.simulate.best_order import Ordered, best_order
 from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
+from superscaler.transform.cut_regions import cut_regions
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
 from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
-from superscaler.transform.recompute import recompute
+from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
+from superscaler.transform.stages import num_visits
 from superscaler.transform.views import delay_views
 
 Policy = Callable[[Graph], Partition]
@@ -201,13 +203,14 @@ def _with_fingerprint(files: dict[str, str]) -> str:
 
 def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     """The partition that a plan describes."""
-    if plan.recompute:
-        graph, axes = recompute(graph, axes, plan.recompute)
+    regions = {**module_regions(graph, plan.recompute), **cut_regions(graph, axes, plan)}
+    if regions:
+        graph, axes = recompute(graph, axes, regions)
     partition = apply_plan(graph, axes, plan)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
-    devices = [stage.devices for stage in plan.stages]
     labels = {placed.label for placed in partition.placed}
+    devices = [stage.devices for stage in plan.stages] * num_visits(labels, len(plan.stages))
     found = sequences(plan.order, devices, plan.microbatches, labels)
     return replace(partition, sequences=found)
 

@@ -10,17 +10,21 @@ import yaml
 
 from superscaler.errors import PlanError
 
-SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "auto")  # that tell B and W apart
-ORDERS = ("gpipe", "1f1b", "interleaved", "breadth_first", *SPLIT_ORDERS, "none")
+SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "dualpipe", "auto")  # B and W apart
+FUSED_ORDERS = ("gpipe", "1f1b", "nf1b", "interleaved", "breadth_first", "chimera")
+ORDERS = (*FUSED_ORDERS, *SPLIT_ORDERS, "none")
 V_ORDERS = ("zb_v", "v_half", "v_min")  # those for two stages a device, there and back
-TWO_WAY_ORDERS = ("chimera", "dualpipe")
+TWO_WAY_ORDERS = ("chimera", "dualpipe")  # with two copies of each parameter
 BACKWARDS = ("", "fused", "split")
 OBJECTIVES = ("makespan", "span")
 
 
 @dataclass(frozen=True)
 class PlanSplit:
-    """Every operator that has `axis` is split on it along mesh dim `dim`.
+    """Every operator that has `axis` is split on it along mesh dim `dim`; with `parts`, in time.
+
+    In time, the same devices work on one part after the other (`dim` then only names the split),
+    and, with `recompute`, run each part's forward again right before its backward.
 
     `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
     `auto` (the axes worth splitting, found from the graph) or `sequence` (the token axes of what
@@ -33,13 +37,17 @@ class PlanSplit:
     dim: str
     where: tuple[str, ...] = ()
     uneven: bool = False
+    parts: int = 0
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
 class PlanStage:
     """A pipeline stage: `mesh` names and sizes the dims of its `devices` (flat, row-major).
 
-    `modules` are patterns of what belongs to the stage; without them the graph is cut by cost.
+    `modules` are patterns of what belongs to the stage; what no stage names is cut by cost among
+    the stages that name nothing. A forward that comes back to an earlier stage visits it again:
+    visit v of stage s of S is number v * S + s in orders.
     """
 
     devices: tuple[int, ...]
@@ -156,11 +164,6 @@ def is_order(text: str) -> bool:
 
 def unknown_order(value: object) -> str:
     """What is wrong with an order that is neither a known name nor actions."""
-    if value in TWO_WAY_ORDERS:
-        return (
-            f"order {value} sends microbatches both ways, which takes two copies of each "
-            f"parameter; a plan has one: use {', '.join(V_ORDERS)}, which need no second copy"
-        )
     return (
         f"expected one of {', '.join(ORDERS)}, or a list of lines such as "
         f"'F0.0 F0.1 BW0.0 BW0.1', found {value!r}"
@@ -347,7 +350,14 @@ class _Reader:
             if not isinstance(value[key], str):
                 raise self.fail((*path, key), f"expected a name, found {value[key]!r}")
         where = self.texts((*path, "where"), value.get("where", []))
-        return PlanSplit(value["axis"], value["dim"], where, bool(value.get("uneven", False)))
+        parts = self.positive((*path, "parts"), value["parts"]) if "parts" in value else 0
+        uneven = bool(value.get("uneven", False))
+        again = bool(value.get("recompute", False))
+        if again and not parts:
+            raise self.fail(
+                (*path, "recompute"), "expected parts as well: only splits in time run again"
+            )
+        return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again)
 
     def optimizer(self, value: Any) -> PlanOptimizer:
         data = self.mapping(("optimizer",), value, PlanOptimizer, ())

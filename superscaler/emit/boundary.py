@@ -148,17 +148,14 @@ def _regular(
 def _source(emission: Emission, conversion: Conversion, function: Function) -> str:
     """The variable with this rank's own part, parts in time joined."""
     route = conversion.route
+    sources = [route.match.sources[i] for i in route.kept]
     items: list[Position | None] = [
-        None if s == ALL else (0,) if s == FIRST else route.keys.index(s)
-        for s in route.match.sources
+        None if s == ALL else (0,) if s == FIRST else route.keys.index(s) for s in sources
     ]
-    kept = tuple(i for i in items if i is not None)
-    if route.collapse in ("sum", "max"):
+    if route.concat_slot < 0:
+        kept = tuple(i for i in items if i is not None)
         return function.read(conversion.source_name, spec(conversion.source_name, kept))
-    if not route.collapse:
-        return function.read(conversion.source_name, spec(conversion.source_name, kept))
-    where = items.index(None)
-    count = route.source.grid.time_shape[where]
+    count = route.source.grid.time_shape[route.kept[items.index(None)]]
     parts = [
         function.read(
             f"part{n}", spec(conversion.source_name, tuple((n,) if i is None else i for i in items))

@@ -36,7 +36,7 @@ class SegmentBuckets:
 def single_step(conversion: Conversion) -> Step | None:
     """The one collective that a conversion consists of, if it does and can share a message."""
     paths = conversion.route.paths
-    if paths is None or conversion.route.collapse == "concat":
+    if paths is None or conversion.route.concat_slot >= 0:
         return None
     steps = next(iter(paths.values())).steps
     return steps[0] if len(steps) == 1 and steps[0].kind in KINDS else None

@@ -23,7 +23,8 @@ class Route:
 
     `keys` are the reader's time positions on which the converted value depends. `collapse` is how
     the producer's parts in time are joined first: "" (nothing to join), "sum"/"max" (partial values
-    are accumulated as they come) or "concat" (along `concat_slot`). `paths` maps a time key to the
+    are accumulated as they come) or "concat". Parts are joined along `concat_slot` (-1: none), also
+    after a sum. `paths` maps a time key to the
     steps between devices; None means the general path: box intersections, point to point. `cut`
     are the slots on which the reader takes its own interval out of the converted value.
     """
@@ -57,9 +58,17 @@ class Route:
     @property
     def is_local_sum(self) -> bool:
         """The reader can use the accumulated partial values as they are."""
-        if self.paths is None or self.collapse not in ("sum", "max"):
+        if self.paths is None or self.collapse not in ("sum", "max") or self.concat_slot >= 0:
             return False
         return all(not p.steps for p in self.paths.values())
+
+    @cached_property
+    def kept(self) -> tuple[int, ...]:
+        """The producer's time positions that are left when its partial values have been added."""
+        added = self.collapse in ("sum", "max")
+        pairs = zip(self.source.grid.time_dims, self.match.sources)
+        gone = [added and s == ALL and self.source.roles[d] == VALUE for d, s in pairs]
+        return tuple(i for i, is_gone in enumerate(gone) if not is_gone)
 
     @property
     def grows(self) -> bool:
@@ -213,16 +222,13 @@ def _collapse(source: Layout, match: TimeMatch) -> tuple[str, int] | None:
         return "", -1
     if not all(_is_constant(source.grid, d) for d in dims):
         return None
-    roles = {source.roles[d] for d in dims}
-    if roles == {VALUE}:
-        return source.reduce, -1
-    if (
-        len(dims) == 1
-        and VALUE not in roles
-        and source.roles.count(slot := source.roles[dims[0]]) == 1
-    ):
-        return "concat", slot
-    return None
+    cuts = [d for d in dims if source.roles[d] != VALUE]
+    how = source.reduce if len(cuts) < len(dims) else "concat"
+    if not cuts:
+        return how, -1
+    slot = source.roles[cuts[0]]
+    is_innermost = cuts[0] == max(d for d, role in enumerate(source.roles) if role == slot)
+    return (how, slot) if len(cuts) == 1 and is_innermost else None
 
 
 def _is_constant(grid: Grid, dim: int) -> bool:

@@ -177,9 +177,8 @@ def _target_key(route: Route) -> object:
 
 def _accumulate(work: _Work, tensor: int, route: Route, name: str) -> str:
     """Ask for the tensor's partial values to be reduced as they come; the result's name."""
-    kept = tuple(i for i, s in enumerate(route.match.sources) if s != ALL)
-    total = f"{name}_{route.collapse}" + "".join(str(i) for i in kept)
-    work.accumulated.setdefault(tensor, {})[total] = (kept, route.collapse)
+    total = f"{name}_{route.collapse}" + "".join(str(i) for i in route.kept)
+    work.accumulated.setdefault(tensor, {})[total] = (route.kept, route.collapse)
     return total
 
 

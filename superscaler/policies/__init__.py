@@ -1,6 +1,18 @@
 """Named plans as short functions: each returns a Plan that fits any traced model."""
 
+from superscaler.policies.beyond import bidirectional, coshard, interlaced, three_f_one_b
 from superscaler.policies.parallel import data_parallel, hybrid, megatron, pipeline, zero
 from superscaler.policies.parse import parse_plan
 
-__all__ = ["data_parallel", "hybrid", "megatron", "parse_plan", "pipeline", "zero"]
+__all__ = [
+    "bidirectional",
+    "coshard",
+    "data_parallel",
+    "hybrid",
+    "interlaced",
+    "megatron",
+    "parse_plan",
+    "pipeline",
+    "three_f_one_b",
+    "zero",
+]

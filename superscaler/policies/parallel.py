@@ -5,6 +5,7 @@ from __future__ import annotations
 from superscaler.errors import PlanError
 from superscaler.plan import (
     ORDERS,
+    TWO_WAY_ORDERS,
     V_ORDERS,
     Plan,
     PlanOptimizer,
@@ -13,6 +14,8 @@ from superscaler.plan import (
     is_order,
     unknown_order,
 )
+
+BIDIRECTIONAL = "bidirectional"
 
 
 def data_parallel(dp: int) -> Plan:
@@ -47,7 +50,9 @@ def pipeline(
     the solver's ("auto").
 
     Several stages on a device are "looped" (dealt in turn) or "v" (there and back); the orders
-    zb_v, v_half and v_min take two stages in V form unless told otherwise.
+    zb_v, v_half and v_min take two stages in V form unless told otherwise. `bidirectional`, which
+    the orders chimera and dualpipe take, runs half of each microbatch down the devices and the
+    other half up, on two copies of each parameter.
     """
     return hybrid(
         pp=pp,
@@ -84,20 +89,28 @@ def hybrid(
         raise PlanError(f"hybrid: {unknown_order(order)}")
     if order in V_ORDERS and not placement:
         stages_per_device, placement = max(2, stages_per_device), "v"
+    if order in TWO_WAY_ORDERS:
+        placement = placement or BIDIRECTIONAL
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     per_stage = dp * tp
+    groups = _groups(pp, stages_per_device, placement)
+    ways = [groups]
+    if placement == BIDIRECTIONAL:
+        mesh = {"way": 2, **mesh}
+        ways = [groups, groups[::-1]]
     stages = tuple(
-        PlanStage(tuple(range(g * per_stage, (g + 1) * per_stage)), mesh)
-        for g in _groups(pp, stages_per_device, placement)
+        PlanStage(tuple(g * per_stage + i for g in at for i in range(per_stage)), mesh)
+        for at in zip(*ways)
     )
-    splits = [PlanSplit("batch", "dp")] if dp > 1 else []
+    splits = [PlanSplit("batch", dim) for dim in ("way", "dp") if dim in mesh]
     if tp > 1:
         splits.append(PlanSplit("auto", "tp"))
     if tp > 1 and sequence_parallel:
         splits.append(PlanSplit("sequence", "tp"))
-    shards = zero > 0 and dp > 1
+    copies = [dim for dim in ("dp", "way") if dim in mesh]
+    shards = zero > 0 and bool(copies)
     optimizer = PlanOptimizer(
-        "dp" if shards else "",
+        copies[0] if shards else "",
         "use" if shards and zero == 3 else "step",
         "microbatch" if shards and zero >= 2 else "step",
     )
@@ -116,11 +129,14 @@ def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:
     there = list(range(pp))
     if stages_per_device == 1 and placement in ("", "linear"):
         return there
+    if placement == BIDIRECTIONAL and stages_per_device == 1 and pp % 2 == 0:
+        return there
     if placement in ("", "looped"):
         return there * stages_per_device
     if placement == "v" and stages_per_device == 2:
         return there + there[::-1]
     raise PlanError(
-        f"hybrid: expected placement linear (1 stage a device), looped, or v (2 stages a device), "
-        f"found {placement!r} with {stages_per_device}"
+        "hybrid: expected placement linear (1 stage a device), looped, v (2 stages a device) or "
+        f"bidirectional (1 stage a device, pp even), found {placement!r} with {stages_per_device} "
+        f"and pp={pp}"
     )

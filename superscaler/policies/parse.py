@@ -9,7 +9,7 @@ from pathlib import Path
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan
-from superscaler.policies import parallel
+from superscaler.policies import beyond, parallel
 
 POLICIES: dict[str, Callable[..., Plan]] = {
     f.__name__: f
@@ -19,28 +19,58 @@ POLICIES: dict[str, Callable[..., Plan]] = {
         parallel.megatron,
         parallel.pipeline,
         parallel.hybrid,
+        beyond.bidirectional,
+        beyond.coshard,
+        beyond.interlaced,
+        beyond.three_f_one_b,
     )
 }
+WAY = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"
 
 
 def parse_plan(text: str) -> Plan:
     """The plan that `text` names. Raises PlanError saying what was expected."""
     if text.endswith((".yaml", ".yml")) or "(" not in text:
         return Plan.load(_find(text))
-    name, arguments = _call(text)
+    return _made(text, _call(text))
+
+
+def _made(text: str, call: ast.Call) -> Plan:
+    """The plan of a policy call, whose arguments may be policy calls."""
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
     if name not in POLICIES:
         raise PlanError(f"plan {text!r}: no policy {name!r}; known: {', '.join(sorted(POLICIES))}")
     policy = POLICIES[name]
     known = inspect.signature(policy).parameters
-    for key in arguments:
+    named = [(str(k.arg), k.value) for k in call.keywords]
+    if call.args and "plan" in known:
+        named.insert(0, ("plan", call.args[0]))
+    if len(call.args) > 1 or (call.args and "plan" not in known):
+        raise PlanError(f"plan {text!r}: {name} takes its arguments by name: {', '.join(known)}")
+    arguments = {key: _value(text, node) for key, node in named}
+    for key, value in arguments.items():
         if key not in known:
             raise PlanError(
                 f"plan {text!r}: {name} has no argument {key!r}; it takes {', '.join(known)}"
+            )
+        if (key == "plan") != isinstance(value, Plan):
+            raise PlanError(
+                f"plan {text!r}: {name} takes {'a policy call' if key == 'plan' else 'a value'} as "
+                f"{key}, found {value if key == 'plan' else 'a policy call'!r}"
             )
     missing = [k for k, p in known.items() if p.default is p.empty and k not in arguments]
     if missing:
         raise PlanError(f"plan {text!r}: {name} needs {', '.join(missing)}")
     return policy(**arguments)
+
+
+def _value(text: str, node: ast.expr) -> object:
+    if isinstance(node, ast.Call):
+        return _made(text, node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise PlanError(f"plan {text!r}: {WAY}") from None
 
 
 def _find(text: str) -> Path:
@@ -49,12 +79,11 @@ def _find(text: str) -> Path:
     return shipped if not Path(text).exists() and shipped.exists() else Path(text)
 
 
-def _call(text: str) -> tuple[str, dict[str, object]]:
-    way = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"
+def _call(text: str) -> ast.Call:
     try:
         node = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
-            raise PlanError(f"plan {text!r}: {way}")
-        return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-    except (SyntaxError, ValueError):
-        raise PlanError(f"plan {text!r}: {way}") from None
+    except SyntaxError:
+        raise PlanError(f"plan {text!r}: {WAY}") from None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise PlanError(f"plan {text!r}: {WAY}")
+    return node

@@ -37,8 +37,8 @@ class Rule:
 def greedy(problem: Problem, rule: Rule) -> tuple[int, ...] | None:
     """Start times, or None when the rule runs into a full memory with nothing left to run.
 
-    At any time each free lane begins, of what is ready and fits the memory, B before F before W,
-    the later stage first.
+    At any time each free lane begins, of what is ready and fits the memory, what needs several
+    lanes before what needs one, B before F before W, the later stage first.
     """
     return _Run(problem, rule).run()
 
@@ -65,6 +65,7 @@ class _Run:
             for w in hold.last:
                 self.ends[w].append(number)
         self.last_of = self._last_of()
+        self.returning = set(self.last_of.values())  # stages that have a backward
         self.keys = [self._key(w) for w in range(len(works))]
 
     def _last_of(self) -> dict[int, tuple[int, int]]:
@@ -80,10 +81,10 @@ class _Run:
                 found[key] = number
         return {number: key[:2] for key, number in found.items()}
 
-    def _key(self, number: int) -> tuple[int, int, int, int]:
+    def _key(self, number: int) -> tuple[bool, int, int, int, int]:
         work = self.problem.works[number]
         rank = RANK.get(work.kind, 1 if work.kind is Kind.FORWARD else 2)
-        return (rank, -work.stage, work.microbatch, number)
+        return (len(work.lanes) == 1, rank, -work.stage, work.microbatch, number)
 
     def run(self) -> tuple[int, ...] | None:
         problem = self.problem
@@ -123,11 +124,17 @@ class _Run:
                 if not self.begun[h]:
                     self.begun[h] = True
                     self.used[self.problem.holds[h].memory] += self.problem.holds[h].amount
-            if work.kind is Kind.FORWARD and self._is_first_piece(w):
+            if self._is_counted(w):
                 self.under_way[work.stage, work.chain] += 1
             heapq.heappush(running, (now + work.duration, w))
             instant |= work.duration == 0
         return instant
+
+    def _is_counted(self, w: int) -> bool:
+        """Whether a microbatch is under way in a stage from here on."""
+        work = self.problem.works[w]
+        is_forward = work.kind is Kind.FORWARD and (work.stage, work.chain) in self.returning
+        return is_forward and self._is_first_piece(w)
 
     def _is_first_piece(self, w: int) -> bool:
         works = self.problem.works
@@ -157,7 +164,7 @@ class _Run:
         for memory, amount in needs.items():
             if self.used[memory] + amount > self.problem.memories[memory].capacity:
                 return False
-        if work.kind is Kind.FORWARD and self._is_first_piece(w):
+        if self._is_counted(w):
             quota = self.rule.quota(work.stage, self.num_stages)
             return self.under_way[work.stage, work.chain] < quota
         if work.kind is Kind.WEIGHT:

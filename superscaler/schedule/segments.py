@@ -13,7 +13,7 @@ from functools import cached_property
 
 from superscaler.transform.layout import Layout, input_layout, source_layout
 from superscaler.transform.match import ALL, TimeMatch, match_time
-from superscaler.transform.partition import Grid, Partition
+from superscaler.transform.partition import MICROBATCH, Grid, Partition
 
 NO_BARRIER = 1 << 30
 
@@ -139,11 +139,11 @@ def barrier_levels(
     partition: Partition, edges: list[Edge], order: list[int]
 ) -> tuple[list[int], list[bool]]:
     """Per operator: the first barrier that waits for it (NO_BARRIER: none), and whether it is split
-    in time, or work split in time depends on it.
+    in microbatches, or work split in microbatches depends on it.
 
-    A barrier is an operator that needs several time parts of what it reads, and on which work split
-    in time depends (batch statistics, a count of valid tokens). What it waits for must run for all
-    time parts first, so it must not share a task with what need not.
+    A barrier is an operator that needs several microbatches of what it reads, and on which work
+    split in microbatches depends (batch statistics, a count of valid tokens). What it waits for
+    must run for all microbatches first, so it must not share a task with what need not.
     """
     count = len(partition.graph.operators)
     outgoing: list[list[Edge]] = [[] for _ in range(count)]
@@ -151,25 +151,39 @@ def barrier_levels(
     for edge in edges:
         outgoing[edge.producer].append(edge)
         incoming[edge.reader].append(edge)
-    feeds_time = [len(p.grid.time_dims) > 0 for p in partition.placed]
+    grids = [p.grid for p in partition.placed]
+    feeds_time = [_microbatch(grid) is not None for grid in grids]
+    mixing = {id(e) for e in edges if _mixes_microbatches(e, grids[e.producer])}
     for op in reversed(order):
         feeds_time[op] |= any(feeds_time[e.reader] for e in outgoing[op])
     height = [0] * count
     for op in order:
-        height[op] = max((height[e.producer] + e.match.is_mixing for e in incoming[op]), default=0)
+        height[op] = max((height[e.producer] + (id(e) in mixing) for e in incoming[op]), default=0)
     level = [NO_BARRIER] * count
     for op in reversed(order):
         for e in outgoing[op]:
             level[op] = min(level[op], level[e.reader])
-            if e.match.is_mixing and feeds_time[e.reader]:
+            if id(e) in mixing and feeds_time[e.reader]:
                 level[op] = min(level[op], height[e.reader])
     return level, feeds_time
+
+
+def _microbatch(grid: Grid) -> int | None:
+    """The position of the microbatches among the grid's time dims."""
+    named = [k for k, d in enumerate(grid.time_dims) if grid.names[d] == MICROBATCH]
+    return named[0] if named else None
+
+
+def _mixes_microbatches(edge: Edge, producer: Grid) -> bool:
+    position = _microbatch(producer)
+    return position is not None and edge.match.sources[position] == ALL
 
 
 def _levels(
     partition: Partition, edges: list[Edge], order: list[int], keys: Sequence[tuple[object, ...]]
 ) -> list[int]:
-    """How many segment boundaries lie above each operator; lowered to its readers' if possible."""
+    """How many segment boundaries lie above each operator; lowered to its readers' if possible,
+    unless it would keep alive more than it makes."""
     incoming: list[list[Edge]] = [[] for _ in keys]
     outgoing: list[list[Edge]] = [[] for _ in keys]
     for edge in edges:
@@ -184,9 +198,16 @@ def _levels(
     for op in order:
         levels[op] = max((levels[e.producer] + step(e) for e in incoming[op]), default=0)
     for op in reversed(order):
-        if outgoing[op]:
+        if outgoing[op] and _may_wait(partition, op):
             levels[op] = max(levels[op], min(levels[e.reader] - step(e) for e in outgoing[op]))
     return levels
+
+
+def _may_wait(partition: Partition, op: int) -> bool:
+    """Whether an operator writes at least as many bytes as it reads of what others made."""
+    graph, operator = partition.graph, partition.graph.operators[op]
+    read = sum(graph.tensors[t].num_bytes for t in operator.inputs if t in graph.producer)
+    return sum(graph.tensors[t].num_bytes for t in operator.outputs if t >= 0) >= read
 
 
 def _merge(

@@ -10,7 +10,7 @@ from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.program import Program
-from superscaler.transform.spmd import MICROBATCH
+from superscaler.transform.partition import MICROBATCH
 
 _LABEL = re.compile(r"(?:before_barrier_)?(forward|backward|weight|update)(?:_(\d+))?")
 _KINDS = {"forward": "F", "backward": "B", "weight": "W", "update": "U"}

@@ -15,6 +15,7 @@ import numpy as np
 from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
 
+MICROBATCH = "mb"  # the name of the grid dim that a plan's microbatches are
 REPLICATE = -1  # every part along the grid dim does the same work
 VALUE = -2  # every part works on one partial value of the operator's linear inputs
 

@@ -13,7 +13,7 @@ from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.partition import REPLICATE, Grid, Order, Partition, Placed
-from superscaler.transform.recompute import recompute
+from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import Selection, find_axes, select
 from superscaler.transform.spmd import indivisible
 
@@ -208,5 +208,6 @@ def _recompute(partition: Partition, chosen: Selection) -> Partition:
     if any(p.roles or p.grid.devices.any() for p in partition.placed):
         raise TransformError("op_trans(recompute): recompute first, then split and assign")
     modules = tuple(dict.fromkeys(partition.graph.operators[op].module for op in chosen))
-    graph, axes = recompute(partition.graph, partition.axes, tuple(m for m in modules if m))
+    regions = module_regions(partition.graph, tuple(m for m in modules if m))
+    graph, axes = recompute(partition.graph, partition.axes, regions)
     return start(graph, axes)

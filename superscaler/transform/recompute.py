@@ -11,16 +11,19 @@ from superscaler.graph.tensor import PTensor
 from superscaler.transform.renumber import renumber
 from superscaler.transform.select import matched_prefix
 
+Region = str | int
 
-def recompute(graph: Graph, axes: Axes, patterns: tuple[str, ...]) -> tuple[Graph, Axes]:
-    """Operators of matching modules run again, module by module, for the backward's reads.
+
+def recompute(graph: Graph, axes: Axes, regions: dict[int, Region]) -> tuple[Graph, Axes]:
+    """Forward operators run again, region by region, for the backward's reads.
 
     Before: y = f(x) in the forward; the backward reads y.
     After:  y = f(x) in the forward; y' = f(x) in the backward, which reads y'.
 
-    Each matching module is a region of its own: what enters it is kept, the rest is made again.
+    `regions`: operator -> the region it is in, see `module_regions`. What enters a region is kept,
+    the rest is made again.
     """
-    work = _Work(graph, axes, _regions(graph, patterns))
+    work = _Work(graph, axes, regions)
     operators: list[Operator] = []
     own_axes: list[OperatorAxes] = []
     for op in graph.operators:
@@ -40,11 +43,12 @@ def recompute(graph: Graph, axes: Axes, patterns: tuple[str, ...]) -> tuple[Grap
 class _Work:
     """The clones made so far: tensor -> its clone."""
 
-    def __init__(self, graph: Graph, axes: Axes, region: dict[int, str]) -> None:
+    def __init__(self, graph: Graph, axes: Axes, region: dict[int, Region]) -> None:
         self.graph = graph
         self.axes = axes
         self.region = region
         self.clones: dict[int, int] = {}
+        self.kept: set[int] = set()  # what clones read of other regions
         self.tensors = list(graph.tensors)
         self.slots, self.factors = list(axes.slots), list(axes.factors)
         self.count = len(graph.operators)
@@ -54,8 +58,11 @@ class _Work:
         needed: set[int] = set()
         for t in reader.inputs:
             maker = self._maker(t)
-            if maker >= 0 and t not in self.clones:
+            if maker >= 0 and t not in self.clones and t not in self.kept:
                 needed |= self._needed(maker)
+        for op in needed:
+            inside = (t for t in self.graph.operators[op].inputs if self._maker(t) not in needed)
+            self.kept.update(t for t in inside if t not in self.clones)
         return [self._clone(self.graph.operators[op]) for op in sorted(needed)]
 
     def _maker(self, tensor: int) -> int:
@@ -74,6 +81,7 @@ class _Work:
                     and self.region[maker] == home
                     and maker not in found
                     and t not in self.clones
+                    and t not in self.kept
                 ):
                     found.add(maker)
                     stack.append(maker)
@@ -82,7 +90,7 @@ class _Work:
     def _clone(self, op: Operator) -> Operator:
         home = self.region[op.id]
         inputs = tuple(
-            self.clones[t] if self._maker(t) >= 0 and self.region[self._maker(t)] == home else t
+            self.clones.get(t, t) if self.region.get(self._maker(t)) == home else t
             for t in op.inputs
         )
         outputs = tuple(self._clone_tensor(t) if t >= 0 else t for t in op.outputs)
@@ -108,9 +116,9 @@ class _Work:
         return self.clones[t]
 
 
-def _regions(graph: Graph, patterns: tuple[str, ...]) -> dict[int, str]:
+def module_regions(graph: Graph, patterns: tuple[str, ...]) -> dict[int, Region]:
     """Forward operator -> the matching module it is recomputed with."""
-    found: dict[int, str] = {}
+    found: dict[int, Region] = {}
     for op in graph.operators:
         if op.phase is not Phase.FORWARD:
             continue

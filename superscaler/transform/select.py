@@ -88,7 +88,8 @@ def _nothing(graph: Graph, patterns: tuple[str, ...], phase: str) -> str:
 def find_axes(graph: Graph, axes: Axes, spec: str) -> list[tuple[int, ...]]:
     """The axes that `spec` names: for each spot it matches, the axes there, major to minor.
 
-    `spec` is an axis name, or `tensor:dim` with a pattern for the tensor's name.
+    `spec` is an axis name, or `tensor:dim` with a pattern for the tensor's name (of a tied
+    parameter: any of its names).
     Raises PlanError when there is none.
     """
     if spec in axes.names:
@@ -98,8 +99,10 @@ def find_axes(graph: Graph, axes: Axes, spec: str) -> list[tuple[int, ...]]:
         raise PlanError(_no_axis(axes, spec))
     number, _, factor = dim.partition(".")
     found = []
+    tied = {kept for alias, kept in graph.aliases.items() if _pattern(name).fullmatch(alias)}
     for tensor in graph.tensors:
-        if not _pattern(name).fullmatch(tensor.name) or int(number) >= len(tensor.shape):
+        is_meant = tensor.name in tied or _pattern(name).fullmatch(tensor.name)
+        if not is_meant or int(number) >= len(tensor.shape):
             continue
         slots = [axes.slots[tensor.id][s] for s in axes.dim_slots(tensor.id, int(number))]
         if factor:

@@ -12,13 +12,11 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.plan import Plan, PlanSplit
-from superscaler.transform.partition import REPLICATE, VALUE, Grid, Partition, Placed
+from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import find_axes, matches
 from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
-
-MICROBATCH = "mb"
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
     for stage in plan.stages:
         for name, size in stage.mesh.items():
             sizes.setdefault(name, set()).add(size)
+    _add_cuts(sizes, plan)
     table: SplitTable = {name: {} for name in sizes}
     entries = plan.splits
     if plan.microbatches > 1 and not any(s.dim == MICROBATCH for s in entries):
@@ -70,6 +69,26 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
             )
     _check_batch(axes, table, sizes)
     return table
+
+
+def _add_cuts(sizes: dict[str, set[int]], plan: Plan) -> None:
+    """The splits in time. Raises PlanError where one has the name of a mesh dim, or two numbers of
+    parts."""
+    meshes = set(sizes)
+    for split in plan.splits:
+        if not split.parts:
+            continue
+        if split.dim in meshes:
+            raise PlanError(
+                f"split {split.axis} on {split.dim!r}: {split.dim} is a mesh dim, which gives the "
+                "number of parts; leave parts out to split in space, or use another name"
+            )
+        found = sizes.setdefault(split.dim, {split.parts})
+        if found != {split.parts}:
+            raise PlanError(
+                f"split {split.axis} on {split.dim!r}: expected {min(found)} parts, as the other "
+                f"splits of that name have, found {split.parts}; use another name"
+            )
 
 
 def _axes_of(
@@ -135,27 +154,39 @@ class _Work:
     table: SplitTable
     stage: list[int]
     placed: list[Placed] = field(default_factory=list)
-    grids: dict[tuple[int, bool], Grid] = field(default_factory=dict)
+    grids: dict[tuple[int, bool, tuple[str, ...]], Grid] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.cuts = {s.dim: s.parts for s in self.plan.splits if s.parts}
         self.resting: dict[int, dict[str, int]] = {}
         for update in self.graph.updates:
             self.resting[update.param] = self._resting_slots(update.operator)
         self.sharded = self._sharded_gradients()
         self.from_params: set[int] = {t.id for t in self.graph.of_kind(TensorKind.PARAM)}
 
-    def grid(self, stage: int, timed: bool) -> Grid:
-        """The devices of a stage, with the microbatch dim in front or not."""
-        if (stage, timed) not in self.grids:
-            entry = self.plan.stages[stage]
+    def grid(self, stage: int, timed: bool, cuts: tuple[str, ...] = ()) -> Grid:
+        """The devices of a stage: with the microbatch dim in front or not, and with the named
+        splits in time behind, so that they cut what the mesh leaves to a device."""
+        if (stage, timed, cuts) not in self.grids:
+            entry = self.plan.stages[stage % len(self.plan.stages)]
             names = tuple(entry.mesh) or ("all",)
             shape = tuple(entry.mesh.values()) or (len(entry.devices),)
             devices = np.array(entry.devices, dtype=np.int64).reshape(shape)
             if timed:
                 devices = np.broadcast_to(devices, (self.plan.microbatches, *shape)).copy()
                 names = (MICROBATCH, *names)
-            self.grids[stage, timed] = Grid(devices, names)
-        return self.grids[stage, timed]
+            for name in cuts:
+                devices = np.repeat(devices[..., None], self.cuts[name], axis=-1)
+            self.grids[stage, timed, cuts] = Grid(devices, (*names, *cuts))
+        return self.grids[stage, timed, cuts]
+
+    def split(self, op: Operator, stage: int, timed: bool) -> tuple[Grid, tuple[int, ...]]:
+        """The operator's grid and roles, with those splits in time that it has an axis for."""
+        whole = self.grid(stage, timed, tuple(self.cuts))
+        roles = self.roles(op, whole)
+        cuts = tuple(n for n, r in zip(whole.names, roles) if n in self.cuts and r >= 0)
+        kept = tuple(r for n, r in zip(whole.names, roles) if n not in self.cuts or n in cuts)
+        return self.grid(stage, timed, cuts), kept
 
     def place(self, op: Operator) -> Placed:
         stage = self.stage[op.id]
@@ -166,14 +197,14 @@ class _Work:
             return self.param_only(op, stage)
         micro = self.plan.microbatches > 1
         if micro:
-            timed = self.roles(op, self.grid(stage, True))
-            if timed[0] >= 0:
-                return Placed(self.grid(stage, True), timed, self.label(op, stage, True))
-            view = self.partial_view(op, stage, timed)
+            grid, roles = self.split(op, stage, True)
+            if roles[0] >= 0:
+                return Placed(grid, roles, self.label(op, stage, True))
+            view = self.partial_view(op, stage)
             if view is not None:
                 return view
-        grid = self.grid(stage, False)
-        roles = self.with_shards(op, grid, self.roles(op, grid))
+        grid, roles = self.split(op, stage, False)
+        roles = self.with_shards(op, grid, roles)
         return Placed(grid, roles, self.label(op, stage, not micro))
 
     def label(self, op: Operator, stage: int, timed: bool) -> str:
@@ -206,17 +237,17 @@ class _Work:
                 left[best[1]] //= count
         return tuple(roles)
 
-    def partial_view(self, op: Operator, stage: int, timed: tuple[int, ...]) -> Placed | None:
+    def partial_view(self, op: Operator, stage: int) -> Placed | None:
         """A view of a value summed over microbatches moves before the sum: it costs nothing."""
         own = self.axes.operators[op.id]
         if not own.rule.is_view or len(op.inputs) != 1 or op.inputs[0] not in self.graph.producer:
             return None
         maker, k = self.graph.producer[op.inputs[0]]
         before = self.placed[maker]
-        if before.grid is not self.grid(stage, True) or not self.is_sum(maker, k, before.roles[0]):
+        grid, roles = self.split(op, stage, True)
+        if before.grid is not grid or not self.is_sum(maker, k, before.roles[0]):
             return None
-        roles = (VALUE, *timed[1:])
-        return Placed(before.grid, roles, self.label(op, stage, True), frozenset((0,)))
+        return Placed(grid, (VALUE, *roles[1:]), self.label(op, stage, True), frozenset((0,)))
 
     def is_sum(self, op: int, k: int, role: int) -> bool:
         """Whether output k holds partial sums along a grid dim of this role."""
@@ -278,7 +309,7 @@ class _Work:
     def _resting_slots(self, update: int) -> dict[str, int]:
         """Mesh dim -> slot of the parameter that the optimizer's shards split."""
         name = self.plan.optimizer.split
-        mesh = self.plan.stages[self.stage[update]].mesh
+        mesh = self.plan.stages[self.stage[update] % len(self.plan.stages)].mesh
         if not name or mesh.get(name, 1) == 1:
             return {}
         tensor = self.graph.operators[update].inputs[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Collection
 
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
@@ -16,35 +17,100 @@ WINDOW = 0.25  # of a stage: how far a cut may move to cross fewer bytes
 
 
 def assign_stages(graph: Graph, axes: Axes, plan: Plan) -> list[int]:
-    """The stage of every operator: forward by pattern or by cost, the rest follows."""
+    """The stage of every operator: forward by pattern or by cost, the rest follows.
+
+    Where the forward comes back from a later stage to an earlier one (recycling, which runs the
+    same modules several times), each visit is a stage of its own: visit v of stage s of S is
+    number v * S + s.
+    """
     forward = [op.id for op in graph.operators if op.phase is Phase.FORWARD]
-    if any(s.modules for s in plan.stages):
+    if all(s.modules for s in plan.stages):
         stage = _by_pattern(graph, plan, forward)
+    elif any(s.modules for s in plan.stages):
+        stage = _by_both(graph, axes, plan, forward)
     else:
         stage = _by_cost(graph, axes, forward, len(plan.stages))
-    return _complete(graph, stage)
+    return _complete(graph, _by_visit(graph, stage, len(plan.stages)))
+
+
+def num_visits(labels: Collection[str], count: int) -> int:
+    """How many times the forward comes through the plan's `count` stages, by operators' labels."""
+    stages = [int(label.rpartition("_")[2]) for label in labels if label.startswith("forward_")]
+    return 1 + max(stages, default=0) // count
+
+
+def _by_visit(graph: Graph, stage: dict[int, int], count: int) -> dict[int, int]:
+    """A new visit begins where an operator reads what a later stage made."""
+    visit: dict[int, int] = {}
+    for op in sorted(stage):
+        found = [visit[m] + (stage[m] > stage[op]) for m in _makers(graph, op) if m in visit]
+        visit[op] = max(found, default=0)
+    return {op: visit[op] * count + s for op, s in stage.items()}
 
 
 def _by_pattern(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
     """Named modules to their stage; operators outside of them stay with the one before."""
+    named = _named(graph, plan, forward)
     stage: dict[int, int] = {}
     current = 0
-    used = set()
+    for op in forward:
+        current = named.get(op, current)
+        stage[op] = current
+    return stage
+
+
+def _by_both(graph: Graph, axes: Axes, plan: Plan, forward: list[int]) -> dict[int, int]:
+    """Named modules to their stage, the rest cut by cost among the stages without names; but what
+    reads from a later stage runs there, and what is made of the batch alone with its readers."""
+    named = _named(graph, plan, forward)
+    rest = [op for op in forward if op not in named]
+    free = [s for s, entry in enumerate(plan.stages) if not entry.modules]
+    cut = _by_cost(graph, axes, rest, len(free))
+    stage: dict[int, int] = {}
+    for op in forward:
+        latest = max((stage[m] for m in _makers(graph, op) if m in stage), default=0)
+        stage[op] = named[op] if op in named else max(free[cut[op]], latest)
+    light = _on_batch_alone(graph, rest)
+    for op in reversed(rest):
+        if op in light:
+            outputs = graph.operators[op].outputs
+            readers = [r for t in outputs for r, _ in graph.consumers.get(t, ()) if r in stage]
+            stage[op] = min((stage[r] for r in readers), default=stage[op])
+    return stage
+
+
+def _on_batch_alone(graph: Graph, ops: list[int]) -> set[int]:
+    """Operators on the batch and constants, and on what such operators make of them."""
+    params = {u.param for u in graph.updates}
+    found: set[int] = set()
+    for op in ops:
+        inputs = graph.operators[op].inputs
+        if not params.intersection(inputs) and all(m in found for m in _makers(graph, op)):
+            found.add(op)
+    return found
+
+
+def _makers(graph: Graph, op: int) -> list[int]:
+    """The operators whose values an operator reads."""
+    return [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
+
+
+def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
+    """Forward operators of modules that a stage names."""
+    found: dict[int, int] = {}
     for op in forward:
         for s, entry in enumerate(plan.stages):
             if any(matches(graph.operators[op].module, p) for p in entry.modules):
-                current = s
-                used.add(s)
+                found[op] = s
                 break
-        stage[op] = current
     for s, entry in enumerate(plan.stages):
-        if entry.modules and s not in used:
+        if entry.modules and s not in found.values():
             modules = sorted({graph.operators[op].module for op in forward})
             raise PlanError(
                 f"stage {s}: no operator matches {', '.join(entry.modules)}; "
                 f"the model has {', '.join(modules[:5])}, ..."
             )
-    return stage
+    return found
 
 
 def _by_cost(graph: Graph, axes: Axes, forward: list[int], count: int) -> dict[int, int]:

@@ -12,7 +12,7 @@ from superscaler.plan import Plan, PlanSplit, PlanStage
 from superscaler.transform.layout import input_layout, output_layout
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import REPLICATE, VALUE, Partition
-from superscaler.transform.recompute import recompute
+from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import select
 from superscaler.transform.stages import assign_stages
 from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
@@ -146,7 +146,8 @@ def test_token_axes() -> None:
 
 
 def test_recompute_runs_matching_modules_again() -> None:
-    graph, axes = recompute(mlp().graph, mlp().axes, ("layers.0",))
+    regions = module_regions(mlp().graph, ("layers.0",))
+    graph, axes = recompute(mlp().graph, mlp().axes, regions)
     again = [op for op in graph.operators if op.name.endswith(".again")]
     assert again
     assert {op.module.split(".")[1] for op in again} == {"0"}
@@ -164,7 +165,7 @@ def test_recompute_runs_matching_modules_again() -> None:
 
 
 def test_recompute_of_nothing_changes_nothing() -> None:
-    graph, _ = recompute(mlp().graph, mlp().axes, ("elsewhere",))
+    graph, _ = recompute(mlp().graph, mlp().axes, {})
     assert graph.operators == mlp().graph.operators
 
 

@@ -40,7 +40,8 @@ class PipelineOrder:
 def parse_order(text: str, name: str = "order") -> PipelineOrder:
     """An order from its text, one line per device.
 
-    Raises ScheduleError naming the line and the action that is malformed or there twice.
+    What several devices do together is on the line of each. Raises ScheduleError naming the line
+    and the action that is malformed or there twice.
 
     >>> str(parse_order("F0.0 BW0.0"))
     'F0.0 BW0.0'
@@ -48,8 +49,8 @@ def parse_order(text: str, name: str = "order") -> PipelineOrder:
     lines = []
     for number, line in enumerate(text.strip().splitlines(), 1):
         lines.append(tuple(_action(word, f"{name}, line {number}") for word in line.split()))
-    seen: set[Action] = set()
     for number, actions in enumerate(lines, 1):
+        seen: set[Action] = set()
         for action in actions:
             if action in seen:
                 raise ScheduleError(f"{name}, line {number}: {action} is there twice; it runs once")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from superscaler.errors import ScheduleError
+from superscaler.schedule.orders.ahead import nf1b
 from superscaler.schedule.orders.known import (
     breadth_first,
     gpipe,
@@ -14,6 +15,7 @@ from superscaler.schedule.orders.known import (
     zb_h2,
 )
 from superscaler.schedule.orders.order import Action, PipelineOrder, parse_order
+from superscaler.schedule.orders.two_way import TWO_WAY, folded
 from superscaler.schedule.orders.v_shape import v_half, v_min, zb_v
 from superscaler.schedule.problem import Kind
 
@@ -30,6 +32,8 @@ ORDERS: dict[str, Callable[[Sequence[int], int], PipelineOrder]] = {
     "v_half": v_half,
     "v_min": v_min,
 }
+KNOWN = {**ORDERS, **{name: folded(make) for name, make in TWO_WAY.items()}}  # of plans
+NF1B = "nf1b"
 OPEN = ("none", "auto")  # orders that leave it to the scheduler
 LABELS = {
     Kind.FORWARD: ("forward",),
@@ -52,15 +56,19 @@ def sequences(
     Raises ScheduleError for an order that does not fit the stages. That it has every task is
     checked where the tasks are made (`schedule.macros`).
     """
-    if order in OPEN or (order in ORDERS and microbatches == 1):
+    if order in OPEN or (order in (*KNOWN, NF1B) and microbatches == 1):
         return ()
-    groups = _groups(stage_devices)
-    if order in ORDERS:
-        made = ORDERS[order](groups, microbatches)
+    known = labels or [f"backward_{s}" for s in range(len(stage_devices))] + ["weight_0"]
+    lanes = _lanes(stage_devices)
+    if order == NF1B:
+        returning = {_stage(label) for label in known if label.startswith(("backward", "weight"))}
+        made = nf1b(lanes, microbatches, returning)
+    elif order in KNOWN:
+        made = KNOWN[order](_groups(stage_devices), microbatches)
     else:
         made = parse_order(order)
-        _check(made, groups, microbatches)
-    if not any(label.startswith("weight_") for label in labels or ("weight_",)):
+        _check(made, lanes, microbatches)
+    if not any(label.startswith("weight_") for label in known):
         _check_fused(made)
     return tuple(_macros(line) for line in made.lines)
 
@@ -71,29 +79,59 @@ def _groups(stage_devices: Sequence[tuple[int, ...]]) -> list[int]:
     return [numbers.setdefault(tuple(sorted(d)), len(numbers)) for d in stage_devices]
 
 
+def _lanes(stage_devices: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Per stage: the lanes it runs on. Devices that run the same stages are one lane."""
+    runs: dict[int, list[int]] = {}
+    for stage, devices in enumerate(stage_devices):
+        for d in devices:
+            runs.setdefault(d, []).append(stage)
+    numbers: dict[tuple[int, ...], int] = {}
+    lane = {d: numbers.setdefault(tuple(runs[d]), len(numbers)) for d in sorted(runs)}
+    return [tuple(sorted({lane[d] for d in devices})) for devices in stage_devices]
+
+
+def _stage(label: str) -> int:
+    return int(label.rpartition("_")[2])
+
+
 def _macros(line: tuple[Action, ...]) -> Macros:
     return tuple((f"{label}_{a.stage}", a.microbatch) for a in line for label in LABELS[a.kind])
 
 
-def _check(order: PipelineOrder, groups: Sequence[int], microbatches: int) -> None:
-    """Every action exists, is there once, and is on the line of its devices."""
+def _check(order: PipelineOrder, lanes: Sequence[tuple[int, ...]], microbatches: int) -> None:
+    """Every action exists, is there once, and is on the line of each of its lanes."""
     line_of: dict[int, int] = {}
-    given: dict[tuple[str, int], Action] = {}
+    given: dict[tuple[int, str, int], Action] = {}
     for number, line in enumerate(order.lines, 1):
         for action in line:
-            _check_action(action, number, len(groups), microbatches)
-            if line_of.setdefault(groups[action.stage], number) != number:
+            _check_action(action, number, len(lanes), microbatches)
+        for lane in _own_lanes(line, lanes) if line else ():
+            line_of.setdefault(lane, number)
+    for number, line in enumerate(order.lines, 1):
+        for action in line:
+            own = [line_of.get(lane, number) for lane in lanes[action.stage]]
+            if number not in own:
                 raise ScheduleError(
-                    f"order, line {number}: {action} runs on the devices of line "
-                    f"{line_of[groups[action.stage]]}; put the tasks of one device on one line"
+                    f"order, line {number}: {action} runs on the devices of line {own[0]}; put the "
+                    "tasks of one device on one line"
                 )
             for macro in _macros((action,)):
-                other = given.setdefault(macro, action)
+                other = given.setdefault((number, *macro), action)
                 if other is not action:
                     raise ScheduleError(
                         f"order, line {number}: {action} repeats work of {other}; give every task "
                         "once"
                     )
+
+
+def _own_lanes(line: tuple[Action, ...], lanes: Sequence[tuple[int, ...]]) -> list[int]:
+    """The lane that runs the stages of a line and no others, else the first that runs them all, or
+    the first action."""
+    stages = {a.stage for a in line}
+    every = sorted({lane for group in lanes for lane in group})
+    shared = [lane for lane in every if all(lane in lanes[s] for s in stages)]
+    exact = [lane for lane in shared if sum(lane in group for group in lanes) == len(stages)]
+    return exact or shared[:1] or list(lanes[line[0].stage][:1])
 
 
 def _check_action(action: Action, line: int, stages: int, microbatches: int) -> None:

@@ -15,6 +15,8 @@ from superscaler.schedule.greedy import Rule, greedy
 from superscaler.schedule.orders.order import Action, PipelineOrder
 from superscaler.schedule.pipeline import Pipeline, Placement, StageCosts
 
+Maker = Callable[[Sequence[int], int], PipelineOrder]
+
 
 def chimera(devices: Sequence[int], microbatches: int) -> PipelineOrder:
     """1F1B in both directions at once, at most half as many activations of each direction on a
@@ -59,7 +61,33 @@ def _made(
     return PipelineOrder(name, tuple(lines))
 
 
-TWO_WAY: dict[str, Callable[[Sequence[int], int], PipelineOrder]] = {
+def folded(make: Maker) -> Maker:
+    """The order for programs in which each task runs on both copies at once: stage s of S on device
+    s for the way down, on device S - 1 - s for the way up. The ways mirror each other, so a line
+    stands for a device and its mirror image; `devices` are these groups, there and back.
+
+    >>> print(folded(chimera)([0, 0], 2))
+    F0.0 F1.0 BW1.0 BW0.0 F0.1 F1.1 BW1.1 BW0.1
+    """
+
+    def made(devices: Sequence[int], microbatches: int) -> PipelineOrder:
+        half = len(devices) // 2
+        if list(devices) != [*range(half), *range(half - 1, -1, -1)]:
+            raise ScheduleError(
+                f"order {make.__name__}: expected stages s and S - 1 - s on the same devices, one "
+                f"copy of each there (placement bidirectional), found groups {list(devices)}"
+            )
+        whole = make(range(len(devices)), 2 * microbatches)
+        lines = [
+            tuple(Action(a.kind, a.stage, a.microbatch // 2) for a in line)
+            for line in whole.lines[:half]
+        ]
+        return PipelineOrder(whole.name, tuple(lines))
+
+    return made
+
+
+TWO_WAY: dict[str, Maker] = {
     "chimera": chimera,
     "dualpipe": dualpipe,
 }

@@ -1,0 +1,99 @@
+"""Plans beyond data, tensor and pipeline parallelism: splits, placements and orders, no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from superscaler.errors import PlanError
+from superscaler.plan import Plan, PlanSplit, PlanStage
+from superscaler.policies.parallel import BIDIRECTIONAL, hybrid
+
+
+def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan:
+    """`plan`, with attention and feed-forward parts in sequence on each device, run again in the
+    backward: their temporaries fall by `parts` without communication.
+
+    `axes`: those to cut, separated by spaces ("auto": heads and feed-forward, found on the graph);
+    `where`: module patterns to which it is limited. Source: SuperScaler, arXiv 2301.08984.
+    """
+    if parts < 1:
+        raise PlanError(f"coshard: expected parts of 1 or more, found {parts}")
+    modules = tuple(where.split())
+    cuts = tuple(PlanSplit(a, "coshard", modules, False, parts, True) for a in axes.split())
+    return replace(plan, splits=(*plan.splits, *cuts))
+
+
+def bidirectional(
+    pp: int, microbatches: int, order: str = "dualpipe", dp: int = 1, tp: int = 1, zero: int = 0
+) -> Plan:
+    """A pipeline in both directions at once, on two copies of each parameter that are kept equal:
+    half of each microbatch runs up the devices, where the other half runs down.
+
+    `order`: dualpipe, chimera, auto, or one for stages in V form. `zero` shards the optimizer over
+    the copies. Sources: Chimera, arXiv 2107.06925; DualPipe, arXiv 2412.19437, section 3.2.1.
+    """
+    return hybrid(dp, tp, pp, zero, microbatches, order, placement=BIDIRECTIONAL)
+
+
+def interlaced(
+    pp: int,
+    microbatches: int,
+    embedding: str,
+    head: str = "",
+    dp: int = 1,
+    tp: int = 1,
+    order: str = "nf1b",
+) -> Plan:
+    """A pipeline whose embedding, and head, are split by vocabulary over the devices of all stages,
+    their steps between those of the other layers.
+
+    `embedding` and `head` are module patterns, separated by spaces; a tied head too is named.
+    Source: SuperScaler, arXiv 2301.08984 (interlaced pipeline).
+    """
+    inner = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
+    grid = [[[(s * dp + d) * tp + t for t in range(tp)] for s in range(pp)] for d in range(dp)]
+    everyone = tuple(device for copy in grid for stage in copy for device in stage)
+    outer = {**({"dp": dp} if dp > 1 else {}), "vocab": pp * tp}
+    layers = [
+        PlanStage(tuple(device for copy in grid for device in copy[s]), inner) for s in range(pp)
+    ]
+    first = PlanStage(everyone, outer, tuple(embedding.split()))
+    last = [PlanStage(everyone, outer, tuple(head.split()))] if head else []
+    splits = [PlanSplit("batch", "dp")] if dp > 1 else []
+    splits += [PlanSplit("auto", "tp")] if tp > 1 else []
+    weights = [f"{module}.weight:0" for module in (*embedding.split(), *head.split())]
+    splits += [PlanSplit(axis, "vocab") for axis in weights]
+    kept = order if microbatches > 1 else "none"
+    return Plan((first, *layers, *last), microbatches, tuple(splits), kept)
+
+
+def three_f_one_b(
+    pp: int,
+    microbatches: int,
+    layers: str,
+    count: int,
+    first: str = "",
+    last: str = "",
+    dp: int = 1,
+    tp: int = 1,
+    order: str = "nf1b",
+) -> Plan:
+    """A pipeline for models that run their layers several times (recycling), early times without
+    gradient: several forwards of each stage to one backward.
+
+    Stage s has its share of the `count` modules `layers.0`, `layers.1`, ...; the first and the last
+    stage also those that `first` and `last` name. Source: SuperScaler, arXiv 2301.08984 (3F1B).
+    """
+    if count < pp:
+        raise PlanError(f"three_f_one_b: expected a count of {pp} or more layers, found {count}")
+    mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
+    width = dp * tp
+    stages = []
+    for s in range(pp):
+        own = [f"{layers}.{i}" for i in range(s * count // pp, (s + 1) * count // pp)]
+        named = [*(first.split() if s == 0 else []), *own, *(last.split() if s == pp - 1 else [])]
+        stages.append(PlanStage(tuple(range(s * width, (s + 1) * width)), mesh, tuple(named)))
+    splits = [PlanSplit("batch", "dp")] if dp > 1 else []
+    splits += [PlanSplit("auto", "tp")] if tp > 1 else []
+    kept = order if microbatches > 1 else "none"
+    return Plan(tuple(stages), microbatches, tuple(splits), kept)
