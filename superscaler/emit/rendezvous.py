@@ -44,7 +44,7 @@ class Rendezvous:
     problems: list[Problem] = field(default_factory=list)
     waits: dict[Event, dict[Event, None]] = field(default_factory=dict)  # event -> must have come
     calls: dict[object, Calls] = field(default_factory=dict)
-    compared: set[tuple[int, int]] = field(default_factory=set)
+    compared: set[frozenset[int]] = field(default_factory=set)
 
     @cached_property
     def atoms(self) -> dict[str, dict[tuple[str, Time], list[int]]]:
@@ -130,18 +130,19 @@ def _check_group(work: Rendezvous, group: Group, calls: dict[int, Calls]) -> Non
         work.problems.append(Problem(f"rank {caller}", text))
         return
     first = calls[group[0]]
-    for rank in group[1:]:
-        other = calls[rank]
-        if other is first or (id(first), id(other)) in work.compared:
-            continue
-        work.compared.add((id(first), id(other)))
-        if first.signatures != other.signatures:
-            work.problems.append(_difference(work, group, rank, first, other))
+    distinct = {id(calls[rank]): rank for rank in reversed(group)}
+    if frozenset(distinct) in work.compared:
+        return
+    work.compared.add(frozenset(distinct))
+    for rank in sorted(distinct.values()):
+        if first.signatures != calls[rank].signatures:
+            work.problems.append(_difference(work, group, rank, first, calls[rank]))
             return
-        for a, b in zip(first.events, other.events):
-            if a != b:
-                work.waits.setdefault(a, {})[b] = None
-                work.waits.setdefault(b, {})[a] = None
+    for events in zip(*(calls[rank].events for rank in sorted(distinct.values()))):
+        together = dict.fromkeys(events)
+        for event in together:
+            others = {other: None for other in together if other != event}
+            work.waits.setdefault(event, {}).update(others)
 
 
 def _difference(work: Rendezvous, group: Group, rank: int, first: Calls, other: Calls) -> Problem:

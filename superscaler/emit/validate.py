@@ -34,7 +34,11 @@ def validate_files(texts: Mapping[str, str]) -> list[Problem]:
 
     Raises MaterializeError when a file is missing or cannot be read.
     """
-    files = parse_files(texts)
+    return check_files(parse_files(texts))
+
+
+def check_files(files: Files) -> list[Problem]:
+    """`validate_files` of files that have been read."""
     met = meet(files)
     return [
         *_check_values(files),
