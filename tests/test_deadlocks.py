@@ -103,3 +103,14 @@ def test_collectives_of_two_groups_crossed_between_tasks() -> None:
     assert "all_gather" in edges[0]
     assert "waits for ranks 1, 2, 3: all_gather" in edges[0]
     assert all(edge.endswith("(resource: the rank's own sequence)") for edge in edges[1::2])
+
+
+def test_neither_of_two_that_cross_is_the_first_of_its_group() -> None:
+    """In a group of four, ranks 1 and 3 wait for each other, whatever rank 0 does."""
+    files = mlp().compile("hybrid(dp=2, tp=2, zero=1)").files
+    files = alone(files, 1)
+    files["program_one.py"] = files.pop("program_own.py")
+    files["rank_1.py"] = files["rank_1.py"].replace("program_own", "program_one")
+    files = alone(files, 3)
+    edges = cycle(moved(files, "program_own.py", ("convert_2_to_11", ()), ("convert_0", ())))
+    assert any(edge.startswith("rank 3: ") and "waits for rank 1: " in edge for edge in edges)
