@@ -111,6 +111,7 @@ def test_neither_of_two_that_cross_is_the_first_of_its_group() -> None:
     files = alone(files, 1)
     files["program_one.py"] = files.pop("program_own.py")
     files["rank_1.py"] = files["rank_1.py"].replace("program_own", "program_one")
+    files = moved(files, "program_one.py", ("convert_2_to_11", ()), ("convert_1", ()))
     files = alone(files, 3)
     edges = cycle(moved(files, "program_own.py", ("convert_2_to_11", ()), ("convert_0", ())))
     assert any(edge.startswith("rank 3: ") and "waits for rank 1: " in edge for edge in edges)
