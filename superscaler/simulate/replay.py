@@ -158,7 +158,7 @@ class _Replay:
 
     def entry(self, entry: Entry) -> None:
         """Fetch what it reads, call it, keep what it writes."""
-        self.calls.append(Call(entry.name, entry.time))
+        self.calls.append(Call(entry.name, entry.time, entry.function.__doc__ or ""))
         forms, given = numbered(self._fetched(entry))
         self._look(self._level)
         record = self._rules.recorded(entry, forms)

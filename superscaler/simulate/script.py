@@ -52,10 +52,11 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An entry of the schedule."""
+    """An entry of the schedule; `doc` says what a communication moves."""
 
     function: str
     time: tuple[int, ...]
+    doc: str = ""
 
 
 @dataclass(frozen=True)

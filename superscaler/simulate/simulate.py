@@ -11,6 +11,7 @@ from superscaler.simulate.engine import Host, run
 from superscaler.simulate.fold import Network, connect, refined
 from superscaler.simulate.machine import Machine
 from superscaler.simulate.meet import meetings
+from superscaler.simulate.progress import check_progress
 from superscaler.simulate.report import report
 from superscaler.simulate.script import Script
 from superscaler.simulate.scripts import Compiled, ScriptMaker
@@ -39,8 +40,12 @@ def simulate(
             f"the program is for {world_size} devices, cluster {cluster.name} has "
             f"{cluster.num_devices}; name a larger cluster, or compile it for fewer devices"
         )
-    machine = Machine(cluster, profile)
-    maker = ScriptMaker(compiled, machine)
+    return simulate_with(ScriptMaker(compiled, Machine(cluster, profile)), fold=fold, name=name)
+
+
+def simulate_with(maker: ScriptMaker, *, fold: bool = True, name: str = "") -> Simulation:
+    """`simulate`, with what a maker has recorded before."""
+    machine, world_size = maker.machine, maker.compiled.program.partition.num_devices
     network = _network(maker, world_size)
     colour = _colours(network, machine, fold)
     members: dict[int, list[int]] = {}
@@ -49,6 +54,7 @@ def simulate(
     classes = tuple(tuple(ranks) for ranks in members.values())
     met = meetings(network, classes, machine)
     scripts = [network.scripts[network.script_of[ranks[0]]] for ranks in classes]
+    check_progress(scripts, met, classes)
     timing = run(scripts, met, _hosts(classes, machine))
     return report(maker, network, classes, met, timing, name)
 
