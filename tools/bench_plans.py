@@ -60,7 +60,9 @@ def main() -> None:
     chosen = [
         c
         for c in cells()
-        if (not arguments.models or c.model in arguments.models) and c.devices in arguments.devices
+        if (not arguments.models or c.model in arguments.models)
+        and c.devices in arguments.devices
+        and arguments.cells in c.name
     ]
     print(HEAD, flush=True)
     lines = [HEAD]
@@ -80,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--devices", nargs="*", type=int, default=[4, 8, 16, 32])
+    parser.add_argument("--cells", default="", help="only those whose name has this in it")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="every plan tried, to stderr")
     parser.add_argument("--out", default="build/bench_plans.md")

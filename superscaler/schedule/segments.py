@@ -197,17 +197,28 @@ def _levels(
 
     for op in order:
         levels[op] = max((levels[e.producer] + step(e) for e in incoming[op]), default=0)
+    may_wait = _may_wait(partition, order)
     for op in reversed(order):
-        if outgoing[op] and _may_wait(partition, op):
+        if outgoing[op] and may_wait[op]:
             levels[op] = max(levels[op], min(levels[e.reader] - step(e) for e in outgoing[op]))
     return levels
 
 
-def _may_wait(partition: Partition, op: int) -> bool:
-    """Whether an operator writes at least as many bytes as it reads of what others made."""
-    graph, operator = partition.graph, partition.graph.operators[op]
-    read = sum(graph.tensors[t].num_bytes for t in operator.inputs if t in graph.producer)
-    return sum(graph.tensors[t].num_bytes for t in operator.outputs if t >= 0) >= read
+def _may_wait(partition: Partition, order: list[int]) -> list[bool]:
+    """Per operator: whether it writes at least as many bytes as it reads of what others made; what
+    is made of nothing but what rests on the devices can wait with its reader."""
+    graph = partition.graph
+    at_rest: set[int] = set()
+    found = [False] * len(graph.operators)
+    for op in order:
+        operator = graph.operators[op]
+        inputs = [t for t in operator.inputs if t in graph.producer and t not in at_rest]
+        if not inputs and not any(t in graph.batch for t in operator.inputs):
+            at_rest.update(operator.outputs)
+        read = sum(graph.tensors[t].num_bytes for t in inputs)
+        made = sum(graph.tensors[t].num_bytes for t in operator.outputs if t >= 0)
+        found[op] = made >= read
+    return found
 
 
 def _merge(

@@ -34,7 +34,9 @@ def swin(layers: int, hidden: int, heads: int, batch: int, meta: bool = True) ->
     return _workload(model, batch_of)
 
 
-def mbart(layers: int, hidden: int, vocab: int, seq: int, batch: int, meta: bool = True) -> ss.Workload:
+def mbart(
+    layers: int, hidden: int, vocab: int, seq: int, batch: int, meta: bool = True
+) -> ss.Workload:
     """mBART with `layers` in encoder and decoder each, and a large tied vocabulary."""
     config = MBartConfig(
         vocab_size=vocab,
@@ -53,7 +55,9 @@ def mbart(layers: int, hidden: int, vocab: int, seq: int, batch: int, meta: bool
     return _workload(model, _text(batch, seq))
 
 
-def t5(layers: int, hidden: int, vocab: int, seq: int, batch: int, meta: bool = True) -> ss.Workload:
+def t5(
+    layers: int, hidden: int, vocab: int, seq: int, batch: int, meta: bool = True
+) -> ss.Workload:
     """T5 with `layers` in encoder and decoder each, and a large tied vocabulary."""
     config = T5Config(
         vocab_size=vocab,
