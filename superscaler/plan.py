@@ -26,10 +26,10 @@ class PlanSplit:
     `recompute`, run each part's forward again right before its backward.
 
     `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
-    `auto` (the axes worth splitting, found from the graph) or `sequence` (the token axes of what
-    tensor-parallel operators put out). Where an operator has several axes of one mesh dim, the
-    first split listed wins. `where`: module patterns to which the split is limited. `uneven`
-    allows parts of different sizes.
+    `auto` (the axes worth splitting, found from the graph), `sequence` (the token axes of what
+    tensor-parallel operators put out) or `context` (the positions that attention looks from). Where
+    an operator has several axes of one mesh dim, the first split listed wins. `where`: module
+    patterns to which the split is limited. `uneven` allows parts of different sizes.
     """
 
     axis: str

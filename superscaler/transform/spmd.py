@@ -12,6 +12,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.plan import Plan, PlanSplit
+from superscaler.transform.context import context_axes
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import find_axes, matches
 from superscaler.transform.split_backward import split_backward
@@ -99,6 +100,8 @@ def _axes_of(
     if split.axis == "sequence":
         found = token_axes(graph, axes, set(table[split.dim]))
         return [a for a in found if axes.axes[a].size % parts == 0]
+    if split.axis == "context":
+        return _context(graph, axes, split, parts)
     chosen = []
     for spot in find_axes(graph, axes, split.axis):
         fits = [a for a in spot if axes.axes[a].size % parts == 0]
@@ -117,6 +120,22 @@ def _axes_of(
             )
         chosen.append(fits[0])
     return list(dict.fromkeys(chosen))
+
+
+def _context(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> list[int]:
+    """The axes of attention's positions. Raises PlanError where none can be split in `parts`."""
+    found = context_axes(graph, axes)
+    fits = [a for a in found if _fits(axes.axes[a].size, parts, split.uneven)]
+    if not found:
+        raise PlanError(
+            f"split context on {split.dim} by {parts}: no operator is an attention that can be "
+            "split; name the axis of the positions instead (`superscaler axes` lists all)"
+        )
+    if not fits:
+        axis = axes.axes[found[0]]
+        what = f"split context on {split.dim} by {parts}"
+        raise PlanError(indivisible(what, axis.name, str(axis.size), axis.size, parts))
+    return fits
 
 
 def indivisible(what: str, axis: str, shown: str, size: int, parts: int) -> str:
