@@ -207,6 +207,9 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     if regions:
         graph, axes = recompute(graph, axes, regions)
     partition = apply_plan(graph, axes, plan)
+    for rewrite in plan.rewrites:
+        chosen = select(partition.graph, *rewrite.operators)
+        partition = op_trans(partition, chosen, rewrite.algorithm, **rewrite.options)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
     labels = {placed.label for placed in partition.placed}

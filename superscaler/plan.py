@@ -70,6 +70,16 @@ class PlanAssign:
 
 
 @dataclass(frozen=True)
+class PlanRewrite:
+    """A registered algorithm (`register_algorithm`) on the selected operators, with its options;
+    after the splits, before `assign`."""
+
+    algorithm: str
+    operators: tuple[str, ...] = ("**",)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PlanOptimizer:
     """How updates are split: `split` is the mesh dim that shards them ("": none).
 
@@ -112,6 +122,7 @@ class Plan:
     order: str = "none"
     recompute: tuple[str, ...] = ()
     optimizer: PlanOptimizer = PlanOptimizer()
+    rewrites: tuple[PlanRewrite, ...] = ()
     assign: tuple[PlanAssign, ...] = ()
     name: str = ""
     schedule: PlanSchedule = PlanSchedule()
@@ -184,7 +195,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
         return {k: clean(full[k]) for k in kept}
 
     data = trimmed(plan)
-    for name in ("stages", "splits", "assign"):
+    for name in ("stages", "splits", "rewrites", "assign"):
         if name in data:
             data[name] = [trimmed(item) for item in getattr(plan, name)]
     for name in ("optimizer", "schedule"):
@@ -254,6 +265,7 @@ class _Reader:
             order=self.order(data.get("order", "none")),
             recompute=self.texts(("recompute",), data.get("recompute", [])),
             optimizer=self.optimizer(data.get("optimizer", {})),
+            rewrites=self.rewrites(data.get("rewrites", [])),
             assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
             name=str(data.get("name", "")),
             schedule=self.schedule(data.get("schedule", {})),
@@ -357,6 +369,21 @@ class _Reader:
                 (*path, "recompute"), "expected parts as well: only splits in time run again"
             )
         return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again)
+
+    def rewrites(self, value: Any) -> tuple[PlanRewrite, ...]:
+        found = []
+        for i, entry in enumerate(self.items(("rewrites",), value, PlanRewrite, ("algorithm",))):
+            path = ("rewrites", i)
+            if not isinstance(entry["algorithm"], str):
+                raise self.fail(
+                    (*path, "algorithm"), f"expected a name, found {entry['algorithm']!r}"
+                )
+            options = entry.get("options", {})
+            if not isinstance(options, dict) or not all(isinstance(k, str) for k in options):
+                raise self.fail((*path, "options"), f"expected names and values, found {options!r}")
+            patterns = self.texts((*path, "operators"), entry.get("operators", ["**"]))
+            found.append(PlanRewrite(entry["algorithm"], patterns, options))
+        return tuple(found)
 
     def optimizer(self, value: Any) -> PlanOptimizer:
         data = self.mapping(("optimizer",), value, PlanOptimizer, ())

@@ -67,7 +67,9 @@ class LocalView:
 
     def _bounds(self, leaf: int, part: tuple[int, ...]) -> tuple[int, int]:
         bounds = (0, self.axes.iters[leaf].size)
-        for role, i, n in zip(self.placed.roles, part, self.placed.grid.shape):
+        for role, i, n in zip(
+            self.placed.roles, self.placed.grid.cell(part), self.placed.grid.shape
+        ):
             if role == leaf:
                 bounds = interval(*bounds, i, n)
         return bounds

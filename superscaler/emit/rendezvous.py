@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from superscaler.emit.parse import COLLECTIVES, Call, Files, Listing, RankFile, Time, is_timed
+from superscaler.runtime.program import MARKS
 
 Event = tuple[str, int]  # program, number of the call among its communications
 Group = tuple[int, ...]
@@ -306,7 +307,7 @@ def _own_kind(work: Rendezvous, event: Event, needed: Event) -> str:
         return "order"
     reads, writes = listing.entries[a].reads, listing.entries[b].writes
     names = {spec.split("@")[0] for spec in reads}
-    return "data" if names & {spec.rstrip("+^").split("@")[0] for spec in writes} else "resource"
+    return "data" if names & {spec.rstrip(MARKS).split("@")[0] for spec in writes} else "resource"
 
 
 def _ranks(listing: Listing) -> str:

@@ -19,6 +19,7 @@ from superscaler.emit.parse import (
 )
 from superscaler.emit.rendezvous import Problem, check_rendezvous
 from superscaler.errors import InvalidProgramError
+from superscaler.runtime.program import MARKS
 
 LISTED = 10  # problems in an error
 
@@ -95,7 +96,7 @@ def _check_flow(listing: Listing, rank: RankFile, there: set[Key]) -> Iterator[P
                 )
         yield from _check_parts(rank, entry, by_name)
         for spec in entry.writes:
-            key, adds = _key(spec.rstrip("+^"), entry), spec[-1] in "+^"
+            key, adds = _key(spec.rstrip(MARKS), entry), spec[-1] in MARKS
             if key in there and not (adds and key in sums):
                 yield Problem(where, f"{entry} writes {_shown(key)}, which has a value already")
             if adds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from superscaler.errors import PlanError
-from superscaler.plan import Plan, PlanSplit
+from superscaler.plan import Plan, PlanRewrite, PlanSplit
 from superscaler.policies.parallel import hybrid
 
 
@@ -19,12 +19,15 @@ def context_parallel(
     order: str = "1f1b",
     recompute: str = "",
     uneven: bool = False,
+    ring: bool = False,
 ) -> Plan:
     """The sequence in `cp` parts through the whole model, each on its own devices.
 
-    Attention gathers keys and values; their gradients are reduce-scattered. `zero` shards over dp,
-    or over cp where dp is 1; `uneven` allows sequences that cp does not divide. The rest is as in
-    `hybrid`. Source: The Llama 3 Herd of Models, arXiv 2407.21783, section 3.3.2.
+    Attention gathers keys and values, and their gradients are reduce-scattered; or, with `ring`,
+    takes them block by block, one in use and one on its way. `zero` shards over dp, or over cp where
+    dp is 1; `uneven` allows sequences that cp does not divide. The rest is as in `hybrid`.
+    Sources: The Llama 3 Herd of Models, arXiv 2407.21783, section 3.3.2; Ring attention, arXiv
+    2310.01889.
     """
     if cp < 1:
         raise PlanError(f"context_parallel: expected cp of 1 or more, found {cp}")
@@ -39,5 +42,6 @@ def context_parallel(
         plan,
         stages=tuple(replace(stage, mesh=mesh) for stage in plan.stages),
         splits=splits,
+        rewrites=(PlanRewrite("ring_attention", options={"dim": "cp"}),) if ring and cp > 1 else (),
         optimizer=replace(plan.optimizer, split=shards),
     )

@@ -3,7 +3,8 @@
 Queries are (..., heads, queries, d); keys and values may have fewer heads (each then serves a
 group of consecutive query heads) and dims of size 1 in front that are broadcast. A mask is boolean
 (True: may look) or added to the scores, and broadcast. Causal queries are numbered from
-`query_start` on, keys from 0. A query that may look at nothing gives zeros.
+`query_start` on, keys from `key_start` on, of `num_keys` in all (0: these are all). A query that
+may look at nothing gives zeros.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from superscaler.runtime.kernels.attention_call import AttentionCall
 from superscaler.runtime.kernels.library import LIBRARY, define
 
 _SETTINGS = (
-    "float dropout_p, bool causal, float scale, int op_id, int[] index=[], int query_start=0"
+    "float dropout_p, bool causal, float scale, int op_id, int[] index=[], int query_start=0, "
+    "int key_start=0, int num_keys=0"
 )
 
 
@@ -33,9 +35,13 @@ def attention(
     op_id: int,
     index: list[int] | tuple[int, ...] = (),
     query_start: int = 0,
+    key_start: int = 0,
+    num_keys: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """The attention's output, and the logarithm of the sum of each query's exponentials."""
-    call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, query_start)
+    call = AttentionCall(
+        mask, dropout_p, causal, scale, op_id, index, query_start, key_start, num_keys
+    )
     kernel = attention_fused.forward_kernel(q, k, v, call)
     if kernel:
         q, k, v = attention_fused.with_dense_rows(q, k, v)
@@ -57,9 +63,15 @@ def attention_backward(
     op_id: int,
     index: list[int] | tuple[int, ...] = (),
     query_start: int = 0,
+    key_start: int = 0,
+    num_keys: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values."""
-    call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, query_start)
+    call = AttentionCall(
+        mask, dropout_p, causal, scale, op_id, index, query_start, key_start, num_keys
+    )
+    if call.sees_nothing(q):
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     kernel = attention_fused.backward_kernel(q, k, v, call)
     if kernel:
         grad, q, k, v, out = attention_fused.with_dense_rows(grad, q, k, v, out)
@@ -81,9 +93,13 @@ def attention_backward_mask(
     op_id: int,
     index: list[int] | tuple[int, ...] = (),
     query_start: int = 0,
+    key_start: int = 0,
+    num_keys: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of queries, keys, values and the added mask."""
-    call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, query_start)
+    call = AttentionCall(
+        mask, dropout_p, causal, scale, op_id, index, query_start, key_start, num_keys
+    )
     dq, dk, dv, scores = attention_math.backward(grad, q, k, v, out, logsumexp, call)
     return dq, dk, dv, scores.sum_to_size(mask.shape).to(mask.dtype)
 
@@ -101,7 +117,7 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     wants_mask = ctx.needs_input_grad[3]
     operator = ops.attention_backward_mask if wants_mask else ops.attention_backward
     grads = operator(grad, q, k, v, mask, out, logsumexp, *ctx.settings)
-    return (*grads, *[None] * (10 - len(grads)))
+    return (*grads, *[None] * (12 - len(grads)))
 
 
 def _fake_forward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
