@@ -252,6 +252,8 @@ class _Reader:
         stages = self.items(("stages",), data["stages"], PlanStage, ("devices",))
         if not stages:
             raise self.fail(("stages",), "expected at least one stage, found none")
+        rewrites = data.get("rewrites", [])
+        rewrites = self.items(("rewrites",), rewrites, PlanRewrite, ("algorithm",))
         assign = self.items(("assign",), data.get("assign", []), PlanAssign, ("operators",))
         return Plan(
             stages=tuple(self.stage(i, s) for i, s in enumerate(stages)),
@@ -265,7 +267,7 @@ class _Reader:
             order=self.order(data.get("order", "none")),
             recompute=self.texts(("recompute",), data.get("recompute", [])),
             optimizer=self.optimizer(data.get("optimizer", {})),
-            rewrites=self.rewrites(data.get("rewrites", [])),
+            rewrites=tuple(self.rewrite(i, r) for i, r in enumerate(rewrites)),
             assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
             name=str(data.get("name", "")),
             schedule=self.schedule(data.get("schedule", {})),
@@ -370,20 +372,14 @@ class _Reader:
             )
         return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again)
 
-    def rewrites(self, value: Any) -> tuple[PlanRewrite, ...]:
-        found = []
-        for i, entry in enumerate(self.items(("rewrites",), value, PlanRewrite, ("algorithm",))):
-            path = ("rewrites", i)
-            if not isinstance(entry["algorithm"], str):
-                raise self.fail(
-                    (*path, "algorithm"), f"expected a name, found {entry['algorithm']!r}"
-                )
-            options = entry.get("options", {})
-            if not isinstance(options, dict) or not all(isinstance(k, str) for k in options):
-                raise self.fail((*path, "options"), f"expected names and values, found {options!r}")
-            patterns = self.texts((*path, "operators"), entry.get("operators", ["**"]))
-            found.append(PlanRewrite(entry["algorithm"], patterns, options))
-        return tuple(found)
+    def rewrite(self, i: int, value: dict[str, Any]) -> PlanRewrite:
+        path, options = ("rewrites", i), value.get("options", {})
+        if not isinstance(value["algorithm"], str):
+            raise self.fail((*path, "algorithm"), f"expected a name, found {value['algorithm']!r}")
+        if not isinstance(options, dict) or not all(isinstance(k, str) for k in options):
+            raise self.fail((*path, "options"), f"expected names and values, found {options!r}")
+        patterns = self.texts((*path, "operators"), value.get("operators", ["**"]))
+        return PlanRewrite(value["algorithm"], patterns, options)
 
     def optimizer(self, value: Any) -> PlanOptimizer:
         data = self.mapping(("optimizer",), value, PlanOptimizer, ())

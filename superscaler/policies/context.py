@@ -24,8 +24,8 @@ def context_parallel(
     """The sequence in `cp` parts through the whole model, each on its own devices.
 
     Attention gathers keys and values, and their gradients are reduce-scattered; or, with `ring`,
-    takes them block by block, one in use and one on its way. `zero` shards over dp, or over cp where
-    dp is 1; `uneven` allows sequences that cp does not divide. The rest is as in `hybrid`.
+    takes them block by block, one in use and one on its way. `zero` shards over dp, or over cp
+    where dp is 1; `uneven` allows sequences that cp does not divide. The rest is as in `hybrid`.
     Sources: The Llama 3 Herd of Models, arXiv 2407.21783, section 3.3.2; Ring attention, arXiv
     2310.01889.
     """

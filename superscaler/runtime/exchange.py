@@ -9,7 +9,8 @@ A spec says what one rank does:
     out    the result's factored local shape, or None when this rank receives nothing
 
 Boxes are (start, stop) per factor, in local coordinates. `add` False stores, True adds to what is
-there, "max" takes the larger, "logsumexp" merges partial results of attention; stores come first, so the order in the lists does not matter. Every
+there, "max" takes the larger, "logsumexp" merges partial results of attention; stores come first,
+so the order in the lists does not matter. Every
 element of the result is stored exactly once.
 """
 

@@ -19,6 +19,7 @@ from torch import Tensor
 import superscaler.runtime.kernels  # noqa: F401  registers our operators
 from superscaler.graph.operator import Ref, map_refs
 from superscaler.ops import Call, Operands, Rule, rule_for
+from superscaler.runtime.kernels.attention_block import merge
 
 Leaf = tuple[str, int]  # an axis, and which of its factors, major to minor
 Interval = tuple[int, int]
@@ -169,7 +170,7 @@ def run_in_parts(
 def _put(
     whole: Tensor, result: Tensor, part: Part, dims: tuple[tuple[str, ...], ...], written: set[Any]
 ) -> None:
-    """Write, add or maximise a part's result into the whole."""
+    """Write, add, maximise or merge a part's result into the whole."""
     own = {name for names in dims for name in names}
     target = view_of(whole, part, dims)
     result = result.reshape(target.shape)
@@ -184,6 +185,8 @@ def _put(
         target.copy_(result)
     elif {axes[name].reduce for name, _ in partial} == {"sum"}:
         target += result
+    elif {axes[name].reduce for name, _ in partial} == {"logsumexp"}:
+        target.copy_(merge(target, result))
     else:
         target.copy_(torch.maximum(target, result))
     written |= {place, value}

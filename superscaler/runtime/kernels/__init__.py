@@ -10,4 +10,12 @@ from superscaler.runtime.kernels import (
 )
 from superscaler.runtime.kernels.random import set_random
 
-__all__ = ["attention", "attention_block", "dropout", "grouped", "indexing", "lookup", "set_random"]
+__all__ = [
+    "attention",
+    "attention_block",
+    "dropout",
+    "grouped",
+    "indexing",
+    "lookup",
+    "set_random",
+]
