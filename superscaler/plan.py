@@ -29,7 +29,8 @@ class PlanSplit:
     `auto` (the axes worth splitting, found from the graph), `sequence` (the token axes of what
     tensor-parallel operators put out) or `context` (the positions that attention looks from). Where
     an operator has several axes of one mesh dim, the first split listed wins. `where`: module
-    patterns to which the split is limited. `uneven` allows parts of different sizes.
+    patterns to which the split is limited. `uneven` allows parts of different sizes; with `striped`
+    part i has every n-th element from i on, so that causal attention is as much work on each.
     """
 
     axis: str
@@ -38,6 +39,7 @@ class PlanSplit:
     uneven: bool = False
     parts: int = 0
     recompute: bool = False
+    striped: bool = False
 
 
 @dataclass(frozen=True)
@@ -370,7 +372,10 @@ class _Reader:
             raise self.fail(
                 (*path, "recompute"), "expected parts as well: only splits in time run again"
             )
-        return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again)
+        striped = bool(value.get("striped", False))
+        if striped and (parts or uneven):
+            raise self.fail((*path, "striped"), "expected neither parts nor uneven beside it")
+        return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again, striped)
 
     def rewrite(self, i: int, value: dict[str, Any]) -> PlanRewrite:
         path, options = ("rewrites", i), value.get("options", {})

@@ -80,6 +80,9 @@ PLANS = {
     "zero": {"cp": 4, "zero": 3},
     "uneven": {"cp": 5, "uneven": True},
     "recompute": {"cp": 2, "recompute": "layers.*.attention"},
+    "striped": {"cp": 3, "striped": True},
+    "striped, dp": {"cp": 2, "dp": 2, "striped": True},
+    "striped, pp": {"cp": 2, "pp": 2, "microbatches": 2, "order": "zb_h1", "striped": True},
 }
 
 
@@ -92,6 +95,7 @@ def test_split_sequences_agree_with_one_process(gpt: Case, name: str, ring: bool
 @pytest.mark.parametrize("ring", [False, True], ids=["gathered", "ring"])
 def test_rotary_positions_and_grouped_heads(llama: Case, ring: bool) -> None:
     agrees(llama, context_parallel(cp=2, tp=2, ring=ring))
+    agrees(llama, context_parallel(cp=2, ring=ring, striped=True))
 
 
 @pytest.mark.parametrize("with_mask", [False, True], ids=["full", "mask"])
@@ -103,6 +107,7 @@ def test_a_ring_without_causality(with_mask: bool) -> None:
 def test_a_ring_with_dropout() -> None:
     found = case("gpt.py:workload", layers=1, hidden=24, heads=3, seq=12, batch=2, dropout=0.3)
     agrees(found, context_parallel(cp=3, ring=True))
+    agrees(found, context_parallel(cp=2, ring=True, striped=True))
 
 
 @pytest.mark.dist

@@ -30,9 +30,11 @@ class _Roles:
         axis = self.build.axis
         self.kv = axis("kv", self.kv_heads, reduce=self.reduce)
         self.group = axis("group", self.heads // self.kv_heads, reduce=self.reduce)
-        self.sq = axis(QUERIES, q[-2], reduce=self.reduce, indexed=causal)
+        self.sq = axis(QUERIES, q[-2], reduce=self.reduce, indexed=causal, strided=True)
         merged = self.reduce or "logsumexp"
-        self.sk = axis(KEYS, k[-2], reduce=merged, indexed=True, frozen=not blocks, cost=1)
+        self.sk = axis(
+            KEYS, k[-2], reduce=merged, indexed=True, frozen=not blocks, cost=1, strided=True
+        )
         self.d = axis("d", q[-1], frozen=True)
         self.e = axis("e", v[-1], frozen=backward or blocks)
 
@@ -148,8 +150,11 @@ def _numbered(index_at: int, *, is_random: bool, causal: bool) -> LocalFunction 
         index = part.index(0) if is_random else []
         start = part.start(QUERIES) if causal else 0
         given = (*call.args[:index_at], index, start)
-        if not part.is_split(KEYS):
+        strides = (part.stride(QUERIES) if causal else 1, part.stride(KEYS))
+        if not part.is_split(KEYS) and strides == (1, 1):
             return Call(call.target, given, {})
-        return Call(call.target, (*given, part.start(KEYS), *call.args[index_at + 3 :]), {})
+        told = call.args[index_at + 3 :] or (0,)
+        numbers = (*given, part.start(KEYS), told[0])
+        return Call(call.target, numbers if strides == (1, 1) else (*numbers, *strides), {})
 
     return local

@@ -187,9 +187,13 @@ def _role(partition: Partition, op: int, split: Split, wanted: set[int]) -> int:
             f"{what}): the operator cannot be split on this axis: {why}; replicate it instead"
         )
     sizes = {k: _left(own, placed, k) for k in free}
-    even = [k for k in free if sizes[k] % split.parts == 0]
+    even = [
+        k
+        for k in free
+        if sizes[k] % split.parts == 0 and (not own.iters[k].single or sizes[k] == split.parts)
+    ]
     if split.uneven:
-        even = even or [k for k in free if sizes[k] >= split.parts]
+        even = even or [k for k in free if sizes[k] >= split.parts and not own.iters[k].single]
     if not even:
         k = free[0]
         axis = partition.axes.axes[own.iters[k].axis].name

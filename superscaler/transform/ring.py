@@ -66,7 +66,7 @@ def ring_attention(partition: Partition, selection: Selection, dim: str = "cp") 
         origins += [op.id] * len(new)
     position = {op.id: i for i, op in enumerate(operators)}
     rewritten = renumber(graph, tensors, operators)
-    axes = infer_axes(rewritten)
+    axes = infer_axes(rewritten, partition.axes.stripes)
     placed = [
         _same_placement(partition, old, own, by_output=op.target == MERGED)
         for op, own, old in zip(operators, axes.operators, origins)

@@ -64,7 +64,7 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
                 f"found {', '.join(sorted(table))}"
             )
         parts = max(sizes[split.dim])
-        for number, axis in enumerate(_axes_of(graph, axes, split, parts, table)):
+        for number, axis in enumerate(axes_of(graph, axes, split, parts, table)):
             table[split.dim].setdefault(
                 axis, Rank(order * 100_000 + number, split.where, split.uneven)
             )
@@ -92,9 +92,9 @@ def _add_cuts(sizes: dict[str, set[int]], plan: Plan) -> None:
             )
 
 
-def _axes_of(
-    graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable
-) -> list[int]:
+def axes_of(graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable) -> list[int]:
+    """The axes that a split in `parts` is on, best first, each divisible; `table` has those of the
+    splits before it. Raises PlanError for axes that do not exist or divide."""
     if split.axis == "auto":
         return tensor_parallel_axes(graph, axes, parts)
     if split.axis == "sequence":
@@ -104,6 +104,7 @@ def _axes_of(
         return _context(graph, axes, split, parts)
     chosen = []
     for spot in find_axes(graph, axes, split.axis):
+        spot = spot[::-1] if split.striped else spot
         fits = [a for a in spot if axes.axes[a].size % parts == 0]
         if not fits and split.uneven:
             fits = [a for a in spot if axes.axes[a].size >= parts]
@@ -124,7 +125,7 @@ def _axes_of(
 
 def _context(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> list[int]:
     """The axes of attention's positions. Raises PlanError where none can be split in `parts`."""
-    found = context_axes(graph, axes)
+    found = context_axes(graph, axes, striped=split.striped)
     fits = [a for a in found if _fits(axes.axes[a].size, parts, split.uneven)]
     if not found:
         raise PlanError(
@@ -243,6 +244,8 @@ class _Work:
             for k, it in enumerate(iters):
                 rank = table.get(it.axis)
                 if rank is None or it.frozen or not _fits(left[k], count, rank.uneven):
+                    continue
+                if it.single and count != left[k]:
                     continue
                 if rank.where and not any(matches(op.module, p) for p in rank.where):
                     continue

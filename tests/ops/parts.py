@@ -114,7 +114,13 @@ class Part:
     def start(self, axis: str) -> int:
         if axis not in self.cut.leaves:
             return 0
-        return self.bounds((axis, 0))[0] * prod(self.cut.leaves[axis][1:])
+        sizes = self.cut.leaves[axis]
+        return sum(self.bounds((axis, k))[0] * prod(sizes[k + 1 :]) for k in range(len(sizes)))
+
+    def stride(self, axis: str) -> int:
+        sizes = self.cut.leaves.get(axis, ())
+        is_striped = len(sizes) > 1 and (axis, len(sizes) - 1) in self.intervals
+        return sizes[-1] if is_striped else 1
 
     def index(self, k: int) -> list[int]:
         found = []
@@ -205,8 +211,21 @@ def choices(rule: Rule) -> Iterator[tuple[dict[str, tuple[int, ...]], dict[Leaf,
             yield factored, {(name, 0): 2}
             if not axis.indexed:
                 yield factored, {(name, 1): 2}
+            elif axis.strided:
+                yield factored, {(name, 1): axis.size // major}
+    yield from _striped_together(whole, free)
     for first, second in combinations(free, 2):
         yield whole, {(first, 0): 2, (second, 0): 2}
+
+
+def _striped_together(
+    whole: dict[str, tuple[int, ...]], free: dict[str, Any]
+) -> Iterator[tuple[dict[str, tuple[int, ...]], dict[Leaf, int]]]:
+    """All strided axes cut into every second element."""
+    strided = [n for n, axis in free.items() if axis.strided and axis.size % 2 == 0]
+    if len(strided) > 1:
+        factored = whole | {name: (free[name].size // 2, 2) for name in strided}
+        yield factored, {(name, 1): 2 for name in strided}
 
 
 def check(one: Instance, *, known: bool = True, rtol: float = 1e-10) -> Rule:

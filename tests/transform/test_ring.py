@@ -18,7 +18,7 @@ from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import Conversion
 from superscaler.policies import context_parallel
 from superscaler.transform.algorithms import ALGORITHMS
-from superscaler.transform.layout import Layout
+from superscaler.transform.layout import Layout, input_layout
 from superscaler.transform.partition import Grid, Partition
 from superscaler.transform.select import Selection
 
@@ -97,7 +97,7 @@ def test_the_simulated_traffic_is_that_derived_on_paper(graph: Graph, count: int
 
 def test_each_block_is_sent_while_the_one_before_is_worked_on(graph: Graph) -> None:
     text = ring(graph, 3).files["program_0.py"]
-    dealt = {name for name in ("convert_0", "convert_1")}
+    dealt = ("convert_0", "convert_1")
     schedule = [line.strip() for line in text.split("SCHEDULE = [")[1].splitlines()]
     order = [line for line in schedule if "_part1" in line or any(d in line for d in dealt)][:9]
     times = [int(line.split("(")[2][0]) for line in order]
@@ -112,7 +112,37 @@ def test_at_every_time_each_block_is_on_one_device() -> None:
     assert boxes[0] == [(0, 4), (4, 8), (8, 12)]
     assert boxes[1] == [(4, 8), (8, 12), (0, 4)]
     assert boxes[2] == [(8, 12), (0, 4), (4, 8)]
-    assert layout.is_turned and not Layout(grid, (0, -2), (12,)).is_turned
+    assert layout.is_turned
+    assert not Layout(grid, (0, -2), (12,)).is_turned
+
+
+def positions(program: CompiledProgram, i: int, part: tuple[int, ...]) -> list[int]:
+    """Of input `i` of the attention: which positions a part has."""
+    partition = program.program.partition
+    op = next(o for o in partition.graph.operators if "attention_block" in o.target)
+    layout, found = input_layout(partition, op.id, i), [0]
+    slots = tuple(zip(layout.sizes, layout.box(part), strict=True))
+    for size, (start, stop) in partition.axes.dims_of(op.inputs[i], slots)[2]:
+        found = [n * size + p for n in found for p in range(start, stop)]
+    return found
+
+
+def pairs_seen(program: CompiledProgram, count: int) -> list[list[int]]:
+    """How many (query, key) pairs each rank works on, by time."""
+    return [
+        [
+            sum(k <= q for q in positions(program, 0, part) for k in positions(program, 1, part))
+            for part in ((rank, time) for time in range(count))
+        ]
+        for rank in range(count)
+    ]
+
+
+def test_striped_positions_are_as_much_work_on_each_rank(graph: Graph) -> None:
+    contiguous = pairs_seen(ring(graph, 3), 3)
+    striped = pairs_seen(ss.compile(graph, context_parallel(cp=3, ring=True, striped=True)), 3)
+    assert contiguous == [[10, 0, 0], [10, 0, 16], [10, 16, 16]]
+    assert striped == [[10, 6, 6], [10, 6, 10], [10, 10, 10]]
 
 
 def test_queries_that_are_not_split_are_refused(graph: Graph) -> None:
@@ -126,7 +156,7 @@ def test_a_selection_without_attention_is_refused(graph: Graph) -> None:
 
 
 def test_an_unknown_algorithm_is_refused(graph: Graph) -> None:
-    with pytest.raises(TransformError, match="no algorithm 'rings'; known: .*ring_attention"):
+    with pytest.raises(TransformError, match=r"no algorithm 'rings'; known: .*ring_attention"):
         ss.op_trans(ss.start(graph), "key", "rings")
 
 

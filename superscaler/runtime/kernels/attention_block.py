@@ -13,6 +13,7 @@ from torch import Tensor
 
 from superscaler.runtime.kernels import attention_fused, attention_math
 from superscaler.runtime.kernels.attention_call import AttentionCall
+from superscaler.runtime.kernels.attention_visible import Visible
 from superscaler.runtime.kernels.library import define
 
 
@@ -29,16 +30,30 @@ def attention_block(
     query_start: int = 0,
     key_start: int = 0,
     num_keys: int = 0,
+    query_stride: int = 1,
+    key_stride: int = 1,
 ) -> Tensor:
     """The partial result of these keys; see `attention` for the arguments."""
-    call = AttentionCall(
-        mask, dropout_p, causal, scale, op_id, index, query_start, key_start, num_keys
-    )
-    if call.sees_nothing(q):
-        nothing = _fake_block(q, k, v).zero_()
-        nothing[..., -1] = -torch.inf
-        return nothing
-    kernel = attention_fused.forward_kernel(q, k, v, call) if mask is None else None
+    numbers = (query_start, key_start, num_keys, query_stride, key_stride)
+    call = AttentionCall(mask, dropout_p, causal, scale, op_id, index, *numbers)
+    cut = Visible.of(q, k, call)
+    if cut.is_empty:
+        return _nothing(q, k, v)
+    partial = _partial(cut.queries(q), cut.keys(k), cut.keys(v), cut.call)
+    if not cut.blind:
+        return partial
+    return torch.cat([_nothing(q[..., : cut.blind, :], k, v), partial], -2)
+
+
+def _nothing(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The partial result of no keys."""
+    nothing = _fake_block(q, k, v).zero_()
+    nothing[..., -1] = -torch.inf
+    return nothing
+
+
+def _partial(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
+    kernel = attention_fused.forward_kernel(q, k, v, call) if call.mask is None else None
     if kernel:
         q, k, v = attention_fused.with_dense_rows(q, k, v)
         out, logsumexp = kernel(q, k, v, call)
@@ -75,8 +90,8 @@ def _fake_block(q: Tensor, k: Tensor, v: Tensor, *_: object) -> Tensor:
 
 define(
     "attention_block(Tensor q, Tensor k, Tensor v, Tensor? mask, float dropout_p, bool causal, "
-    "float scale, int op_id, int[] index=[], int query_start=0, int key_start=0, int num_keys=0)"
-    " -> Tensor",
+    "float scale, int op_id, int[] index=[], int query_start=0, int key_start=0, int num_keys=0, "
+    "int query_stride=1, int key_stride=1) -> Tensor",
     attention_block,
     _fake_block,
 )

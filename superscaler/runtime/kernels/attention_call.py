@@ -13,7 +13,8 @@ from torch import Tensor
 class AttentionCall:
     """The settings of one call; see `attention` for their meaning.
 
-    Keys are numbered from `key_start` on, of `num_keys` (0: all are here).
+    Keys are numbered from `key_start` on, `key_stride` apart, of `num_keys` (0: all are here);
+    queries likewise.
     """
 
     mask: Tensor | None
@@ -25,24 +26,33 @@ class AttentionCall:
     query_start: int
     key_start: int = 0
     num_keys: int = 0
+    query_stride: int = 1
+    key_stride: int = 1
 
-    @property
-    def first(self) -> int:
-        """The number of the first query, counted from the first key; negative where some queries
-        come before every key."""
-        return self.query_start - self.key_start
-
-    def sees_nothing(self, q: Tensor) -> bool:
-        """Whether all keys come after all queries."""
-        return self.causal and self.first + q.shape[-2] <= 0
+    def visible(self, num_queries: int, num_keys: int) -> tuple[int, int]:
+        """The first query that sees a key, and how many keys some query sees."""
+        if not self.causal:
+            return 0, num_keys
+        before = self.key_start - self.query_start
+        last = self.query_start + (num_queries - 1) * self.query_stride
+        blind = min(max(-(-before // self.query_stride), 0), num_queries)
+        seen = min(max((last - self.key_start) // self.key_stride + 1, 0), num_keys)
+        return blind, seen
 
     def is_maskless(self, num_keys: int) -> bool:
         """Whether a kernel needs no mask but the plain causal one, if any."""
-        return self.mask is None and (self.first == 0 or self._is_open(num_keys))
+        return self.mask is None and (self._is_square or self._is_open(num_keys))
+
+    @property
+    def _is_square(self) -> bool:
+        """Whether query i sees key i and those before it."""
+        before = self.query_start - self.key_start
+        return self.query_stride == self.key_stride and 0 <= before < self.key_stride
 
     def _is_open(self, num_keys: int) -> bool:
         """Whether causality hides none of the keys."""
-        return not self.causal or self.first >= num_keys - 1
+        last = self.key_start + (num_keys - 1) * self.key_stride
+        return not self.causal or self.query_start >= last
 
     def additive_mask(self, q: Tensor, num_keys: int, dtype: torch.dtype) -> Tensor | None:
         """Mask and causality as one tensor to add to scores, (..., queries, keys)."""
@@ -65,5 +75,6 @@ class AttentionCall:
 
     def _hidden(self, q: Tensor, num_keys: int) -> Tensor:
         """Where a key comes after the query."""
-        queries = torch.arange(self.first, self.first + q.shape[-2], device=q.device)
-        return torch.arange(num_keys, device=q.device) > queries[:, None]
+        queries = torch.arange(q.shape[-2], device=q.device) * self.query_stride
+        keys = torch.arange(num_keys, device=q.device) * self.key_stride
+        return keys + self.key_start > queries[:, None] + self.query_start

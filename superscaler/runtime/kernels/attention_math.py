@@ -95,5 +95,6 @@ def _with_keys(call: AttentionCall, weights: Tensor) -> list[int]:
         stop = at + 1 + 3 * numbers[at]
         found += numbers[at:stop]
         at = stop
-    keys = weights.shape[-1]
-    return [*found, 1, call.num_keys or keys, call.key_start, keys] if found else []
+    keys, stride = weights.shape[-1], call.key_stride
+    rows = ((call.num_keys or keys * stride) // stride, call.key_start // stride, keys)
+    return [*found, 2, *rows, stride, call.key_start % stride, 1] if found else []
