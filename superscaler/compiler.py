@@ -37,6 +37,7 @@ from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
 from superscaler.transform.stages import num_visits
+from superscaler.transform.stripes import striped_axes
 from superscaler.transform.views import delay_views
 
 Policy = Callable[[Graph], Partition]
@@ -203,10 +204,14 @@ def _with_fingerprint(files: dict[str, str]) -> str:
 
 def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     """The partition that a plan describes."""
+    axes = striped_axes(graph, axes, plan)
     regions = {**module_regions(graph, plan.recompute), **cut_regions(graph, axes, plan)}
     if regions:
         graph, axes = recompute(graph, axes, regions)
     partition = apply_plan(graph, axes, plan)
+    for rewrite in plan.rewrites:
+        chosen = select(partition.graph, *rewrite.operators)
+        partition = op_trans(partition, chosen, rewrite.algorithm, **rewrite.options)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
     labels = {placed.label for placed in partition.placed}

@@ -27,10 +27,11 @@ class PlanSplit:
     and, with `recompute`, run each part's forward again right before its backward.
 
     `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
-    `auto` (the axes worth splitting, found from the graph) or `sequence` (the token axes of what
-    tensor-parallel operators put out). Where an operator has several axes of one mesh dim, the
-    first split listed wins. `where`: module patterns to which the split is limited. `uneven`
-    allows parts of different sizes.
+    `auto` (the axes worth splitting, found from the graph), `sequence` (the token axes of what
+    tensor-parallel operators put out) or `context` (the positions that attention looks from). Where
+    an operator has several axes of one mesh dim, the first split listed wins. `where`: module
+    patterns to which the split is limited. `uneven` allows parts of different sizes; with `striped`
+    part i has every n-th element from i on, so that causal attention is as much work on each.
     """
 
     axis: str
@@ -39,6 +40,7 @@ class PlanSplit:
     uneven: bool = False
     parts: int = 0
     recompute: bool = False
+    striped: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,16 @@ class PlanAssign:
     devices: Any = 0
     phase: str = ""
     uneven: bool = False
+
+
+@dataclass(frozen=True)
+class PlanRewrite:
+    """A registered algorithm (`register_algorithm`) on the selected operators, with its options;
+    after the splits, before `assign`."""
+
+    algorithm: str
+    operators: tuple[str, ...] = ("**",)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,7 @@ class Plan:
     order: str = "none"
     recompute: tuple[str, ...] = ()
     optimizer: PlanOptimizer = PlanOptimizer()
+    rewrites: tuple[PlanRewrite, ...] = ()
     assign: tuple[PlanAssign, ...] = ()
     name: str = ""
     schedule: PlanSchedule = PlanSchedule()
@@ -185,7 +198,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
         return {k: clean(full[k]) for k in kept}
 
     data = trimmed(plan)
-    for name in ("stages", "splits", "assign"):
+    for name in ("stages", "splits", "rewrites", "assign"):
         if name in data:
             data[name] = [trimmed(item) for item in getattr(plan, name)]
     for name in ("optimizer", "schedule"):
@@ -242,6 +255,8 @@ class _Reader:
         stages = self.items(("stages",), data["stages"], PlanStage, ("devices",))
         if not stages:
             raise self.fail(("stages",), "expected at least one stage, found none")
+        rewrites = data.get("rewrites", [])
+        rewrites = self.items(("rewrites",), rewrites, PlanRewrite, ("algorithm",))
         assign = self.items(("assign",), data.get("assign", []), PlanAssign, ("operators",))
         return Plan(
             stages=tuple(self.stage(i, s) for i, s in enumerate(stages)),
@@ -255,6 +270,7 @@ class _Reader:
             order=self.order(data.get("order", "none")),
             recompute=self.texts(("recompute",), data.get("recompute", [])),
             optimizer=self.optimizer(data.get("optimizer", {})),
+            rewrites=tuple(self.rewrite(i, r) for i, r in enumerate(rewrites)),
             assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
             name=str(data.get("name", "")),
             schedule=self.schedule(data.get("schedule", {})),
@@ -357,7 +373,19 @@ class _Reader:
             raise self.fail(
                 (*path, "recompute"), "expected parts as well: only splits in time run again"
             )
-        return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again)
+        striped = bool(value.get("striped", False))
+        if striped and (parts or uneven):
+            raise self.fail((*path, "striped"), "expected neither parts nor uneven beside it")
+        return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again, striped)
+
+    def rewrite(self, i: int, value: dict[str, Any]) -> PlanRewrite:
+        path, options = ("rewrites", i), value.get("options", {})
+        if not isinstance(value["algorithm"], str):
+            raise self.fail((*path, "algorithm"), f"expected a name, found {value['algorithm']!r}")
+        if not isinstance(options, dict) or not all(isinstance(k, str) for k in options):
+            raise self.fail((*path, "options"), f"expected names and values, found {options!r}")
+        patterns = self.texts((*path, "operators"), value.get("operators", ["**"]))
+        return PlanRewrite(value["algorithm"], patterns, options)
 
     def optimizer(self, value: Any) -> PlanOptimizer:
         data = self.mapping(("optimizer",), value, PlanOptimizer, ())

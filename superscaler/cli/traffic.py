@@ -44,7 +44,8 @@ def _traffic(program: Program, conversion: Conversion) -> Traffic:
     keys = route.all_keys()
     if route.paths is None:
         kinds: tuple[str, ...] = ("exchange",)
-        elements = _boxes(route, keys[0])
+        sent = [n for n in (_boxes(route, key) for key in keys) if n]
+        elements, keys = sum(sent) // max(len(sent), 1), keys[: len(sent)]
     else:
         steps = route.paths[keys[0]].steps
         kinds = tuple(step.kind for step in steps)

@@ -92,13 +92,16 @@ def _conversion_instances(program: Program) -> dict[int, list[tuple[Conversion, 
     """Boundary conversions by when they run: 2 p after, 2 p - 1 before the p-th task in order."""
     position = {task: p for p, task in enumerate(program.timed.order)}
     readers = _reader_positions(program, position)
+    ahead = _one_ahead(program, readers)
     found: dict[int, list[tuple[Conversion, Time]]] = {}
     producer, home = program.partition.graph.producer, program.tasks.home
     for conversion in program.conversions:
         if conversion.scope != BOUNDARY:
             continue
         for key in conversion.route.all_keys():
-            if conversion.tensor in producer:
+            if (conversion.id, key) in ahead:
+                at = 2 * ahead[conversion.id, key] - 1
+            elif conversion.tensor in producer:
                 segment = home[producer[conversion.tensor][0]]
                 numbers = [
                     program.tasks.number[segment, t] for t in conversion.route.source_times(key)
@@ -111,6 +114,24 @@ def _conversion_instances(program: Program) -> dict[int, list[tuple[Conversion, 
     return found
 
 
+def _one_ahead(
+    program: Program, readers: dict[tuple[int, Time], int]
+) -> dict[tuple[int, Time], int]:
+    """For pieces that are dealt one after the other: the position of the task that reads the piece
+    before; of the piece's own reader for the first."""
+    turns: dict[tuple[int, tuple[Time, ...]], list[tuple[int, Time]]] = {}
+    for (number, key), at in readers.items():
+        route = program.conversions[number].route
+        if route.is_dealt:
+            turns.setdefault((number, tuple(route.source_times(key))), []).append((at, key))
+    found = {}
+    for (number, _), pieces in turns.items():
+        ordered = sorted(pieces)
+        for (before, _), (_, key) in zip([ordered[0], *ordered], ordered):
+            found[number, key] = before
+    return found
+
+
 def _reader_positions(program: Program, position: dict[int, int]) -> dict[tuple[int, Time], int]:
     """(conversion, time key) -> position of the first task that reads the converted value."""
     producer = program.partition.graph.producer
@@ -119,7 +140,8 @@ def _reader_positions(program: Program, position: dict[int, int]) -> dict[tuple[
         if read.conversion < 0:
             continue
         conversion = program.conversions[read.conversion]
-        if conversion.scope == BOUNDARY and conversion.tensor not in producer:
+        is_waited_for = conversion.tensor not in producer or conversion.route.is_dealt
+        if conversion.scope == BOUNDARY and is_waited_for:
             pairs.add((conversion.id, program.tasks.home[op]))
     by_segment: dict[int, list[int]] = {}
     for task in program.tasks.tasks:

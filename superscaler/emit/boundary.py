@@ -82,7 +82,8 @@ def _move_together(
 
 
 def _writes(conversion: Conversion) -> str:
-    return spec(conversion.name, tuple(range(len(conversion.route.keys))))
+    route = conversion.route
+    return spec(conversion.name, route.written) + ("+" if route.is_collected else "")
 
 
 def _general(
@@ -91,12 +92,26 @@ def _general(
     tensor = emission.program.partition.graph.tensors[conversion.tensor]
     mine = exchanges(conversion.route, key)[rank]
     constant = exchange_constant(emission.program, emission.constants, conversion)
-    parts = function.read("parts", f"{conversion.source_name}@*") if mine.slots else "{}"
+    parts, uses = _parts(conversion, function) if mine.slots else ("{}", ())
     shape = grouped(mine.out, emission.factors(conversion.tensor)) if mine.out is not None else None
     text = f'{conversion.name} = ctx.exchange({parts}, "{constant.name}", {shape}, {tensor.dtype})'
-    function.add(text, (conversion.name,), (parts,) if mine.slots else ())
+    function.add(text, (conversion.name,), uses)
     if mine.out is not None:
         function.writes.append((conversion.name, _writes(conversion)))
+
+
+def _parts(conversion: Conversion, function: Function) -> tuple[str, tuple[str, ...]]:
+    """The source parts by time index, as text, and the variables in it."""
+    route, name = conversion.route, conversion.source_name
+    if not route.has_one_source:
+        parts = function.read("parts", f"{name}@*")
+        return parts, (parts,)
+    if route.is_collected:
+        times: tuple[Position, ...] = tuple(range(len(route.match.sources)))
+    else:
+        times = tuple((0,) if s == FIRST else route.keys.index(s) for s in route.match.sources)
+    part = function.read(name, spec(name, times))
+    return f"{{(): {part}}}", (part,)
 
 
 def _regular(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from superscaler.emit.parse import Entry, Key, Listing, key_of
 from superscaler.emit.rendezvous import Event, Problem, Rendezvous
+from superscaler.runtime.program import MARKS
 
 NAMED = 3  # tasks between two communications that a report names
 
@@ -127,7 +128,7 @@ def _data_path(entries: tuple[Entry, ...]) -> list[Entry] | None:
 
 
 def _written(entry: Entry, number: int) -> dict[Key, int]:
-    return {key_of(spec.rstrip("+^"), entry): number for spec in entry.writes}
+    return {key_of(spec.rstrip(MARKS), entry): number for spec in entry.writes}
 
 
 def _source(entry: Entry, made: dict[Key, int]) -> int | None:

@@ -20,13 +20,14 @@ def exchange_constant(program: Program, constants: Constants, conversion: Conver
         if key not in plans:
             plans[key] = exchanges(conversion.route, key)
         mine = plans[key].get(rank, Exchange())
-        return _untimed(mine).spec() if inside else mine.spec()
+        is_one = inside or conversion.route.has_one_source
+        return _untimed(mine).spec() if is_one else mine.spec()
 
     return constants.get("exchange", ("exchange", conversion.id), value)
 
 
 def _untimed(exchange: Exchange) -> Exchange:
-    """Inside a task there is one source part, the task's own."""
+    """Where there is one source part, such as inside a task, its time index is left out."""
     now: Time = ()
     local = [(now, a, b, add) for _, a, b, add in exchange.local]
     send = [(now, a, rank) for _, a, rank in exchange.send]

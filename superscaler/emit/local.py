@@ -67,7 +67,9 @@ class LocalView:
 
     def _bounds(self, leaf: int, part: tuple[int, ...]) -> tuple[int, int]:
         bounds = (0, self.axes.iters[leaf].size)
-        for role, i, n in zip(self.placed.roles, part, self.placed.grid.shape):
+        for role, i, n in zip(
+            self.placed.roles, self.placed.grid.cell(part), self.placed.grid.shape
+        ):
             if role == leaf:
                 bounds = interval(*bounds, i, n)
         return bounds
@@ -84,18 +86,22 @@ class LocalView:
 
     def start(self, axis: str) -> Any:
         leaves = self.axes.leaves.get(axis, ())
-        if not leaves or leaves[0] not in self.placed.roles:
+        if not self.is_split(axis):
             return 0
-        minor = prod(self.axes.iters[leaf].size for leaf in leaves[1:])
-        dims = tuple(
-            (d, n)
-            for d, n in enumerate(self.placed.grid.shape)
-            if self.placed.roles[d] == leaves[0]
-        )
-        key = ("start", self.placed.grid.key, dims, self.axes.iters[leaves[0]].size, minor)
-        return self.constants.get(
-            "start", key, lambda rank, t: self._bounds(leaves[0], self.index_of(rank, t))[0] * minor
-        )
+        sizes = tuple(self.axes.iters[leaf].size for leaf in leaves)
+        dims = tuple(leaves.index(r) if r in leaves else -1 for r in self.placed.roles)
+
+        def value(rank: int, time: Time) -> int:
+            part = self.index_of(rank, time)
+            starts = [self._bounds(leaf, part)[0] for leaf in leaves]
+            return sum(s * prod(sizes[k + 1 :]) for k, s in enumerate(starts))
+
+        return self.constants.get("start", ("start", self.placed.grid.key, dims, sizes), value)
+
+    def stride(self, axis: str) -> int:
+        leaves = self.axes.leaves.get(axis, ())
+        is_striped = len(leaves) > 1 and leaves[-1] in self.placed.roles
+        return self.axes.iters[leaves[-1]].size if is_striped else 1
 
     def index(self, k: int) -> Any:
         layout, factors = self.outputs[k], self.output_factors[k]

@@ -21,6 +21,7 @@ from superscaler.graph.operator import Operator, Phase
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.program import Conversion, Program, Read, ValueRef
 from superscaler.ops import Call
+from superscaler.runtime.program import REDUCTION_MARKS
 from superscaler.schedule.segments import Segment
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
@@ -334,7 +335,7 @@ class _Writer:
         for op in self.segment.operators:
             for tensor in self.graph.operators[op].outputs:
                 for total, kept, reduce in self.program.accumulated.get(tensor, ()):
-                    how = {"sum": "+", "max": "^"}[reduce]
+                    how = REDUCTION_MARKS[reduce]
                     self.function.writes.append(
                         (self.emission.name(tensor), spec(total, kept) + how)
                     )

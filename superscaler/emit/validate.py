@@ -21,6 +21,7 @@ from superscaler.emit.parse import (
 )
 from superscaler.emit.rendezvous import Problem, meet
 from superscaler.errors import InvalidProgramError
+from superscaler.runtime.program import MARKS
 
 LISTED = 10  # problems in an error
 
@@ -102,7 +103,7 @@ def _check_flow(listing: Listing, rank: RankFile, there: set[Key]) -> Iterator[P
                 )
         yield from _check_parts(rank, entry, by_name)
         for spec in entry.writes:
-            key, adds = key_of(spec.rstrip("+^"), entry), spec[-1] in "+^"
+            key, adds = key_of(spec.rstrip(MARKS), entry), spec[-1] in MARKS
             if key in there and not (adds and key in sums):
                 yield Problem(where, f"{entry} writes {_shown(key)}, which has a value already")
             if adds:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from superscaler.graph.rule import Rule
 
 T = TypeVar("T")
+Stripe = tuple[int, int, int]  # tensor, slot of it, size of the minor axis that the slot ends with
 
 FROZEN_SLOT = -1  # a tensor slot that no iteration axis of the operator covers: always whole
 
@@ -24,7 +25,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Iter:
-    """One atomic iteration axis of an operator: part number `leaf` of the rule's axis `local`."""
+    """One atomic iteration axis of an operator: part number `leaf` of the rule's axis `local`.
+
+    A `single` one can be cut into single elements only.
+    """
 
     axis: int
     size: int
@@ -34,6 +38,7 @@ class Iter:
     indexed: bool
     frozen: bool
     cost: int
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Axes:
     """All axes of a graph.
 
     `slots[t]` are the axis ids of tensor t's factors, dims in order, major to minor within a dim;
-    `factors[t]` the number of factors per dim. `operators[i]` belongs to operator i.
+    `factors[t]` the number of factors per dim. `operators[i]` belongs to operator i. `stripes` are
+    the axes that were cut in two so that the minor one can be split.
     """
 
     axes: tuple[Axis, ...]
@@ -72,6 +78,7 @@ class Axes:
     factors: tuple[tuple[int, ...], ...]
     operators: tuple[OperatorAxes, ...]
     names: dict[str, int] = field(default_factory=dict)
+    stripes: tuple[Stripe, ...] = ()
 
     def sizes(self, tensor: int) -> tuple[int, ...]:
         """The sizes of the tensor's slots."""

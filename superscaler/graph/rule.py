@@ -20,8 +20,10 @@ class IterationAxis:
     """One iteration axis of an operator.
 
     `frozen` axes cannot be split. An `indexed` axis can, but the part's call needs to know where
-    its interval starts (`Local.start`). `cost` > 0 makes it a later choice when one tensor axis
-    plays several roles in an operator (keys of an attention, say); lower is preferred.
+    its interval starts (`Local.start`). A `strided` one may also be cut into single elements of its
+    minor factor: every n-th element, `Local.stride` apart. `cost` > 0 makes it a later choice when
+    one tensor axis plays several roles in an operator (keys of an attention, say); lower is
+    preferred.
     """
 
     size: int
@@ -29,6 +31,7 @@ class IterationAxis:
     indexed: bool = False
     frozen: bool = False
     cost: int = 0
+    strided: bool = False
 
 
 class Local(Protocol):
@@ -36,16 +39,18 @@ class Local(Protocol):
 
     `input_shape(i)` / `output_shape(k)` are the part's local shapes; `size(axis)` is the length of
     the part's interval on an iteration axis, `start(axis)` where it starts: an opaque value that
-    may only be put into the call as an argument (it differs from rank to rank), `is_split(axis)`
-    whether the operator is split on it at all. `index(k)` is an opaque value for output k: for
-    each factor of each dim (start, local size, global size), as nested tuples
-    ((global, start, local), ...) per dim; random operators number their elements with it.
+    may only be put into the call as an argument (it differs from rank to rank), `stride(axis)` how
+    far apart its elements are, `is_split(axis)` whether the operator is split on it at all.
+    `index(k)` is an opaque value for output k: for each factor of each dim (start, local size,
+    global size), as nested tuples ((global, start, local), ...) per dim; random operators number
+    their elements with it.
     """
 
     def input_shape(self, i: int) -> tuple[int, ...]: ...
     def output_shape(self, k: int) -> tuple[int, ...]: ...
     def size(self, axis: str) -> int: ...
     def start(self, axis: str) -> Any: ...
+    def stride(self, axis: str) -> int: ...
     def is_split(self, axis: str) -> bool: ...
     def index(self, k: int) -> Any: ...
 

@@ -43,6 +43,32 @@ class Route:
         return self.paths is None
 
     @property
+    def has_one_source(self) -> bool:
+        """Whether, on each device and at each time, the value is made of one part."""
+        return self.is_collected or ALL not in self.match.sources
+
+    @property
+    def is_dealt(self) -> bool:
+        """Whether the readers' parts get another piece at each time (`Grid.turns`): the pieces are
+        sent one after the other, each while the one before is worked on, and none is kept."""
+        return self.is_general and self.target.is_turned and not self.source.is_turned
+
+    @cached_property
+    def is_collected(self) -> bool:
+        """Whether the producer's parts of each time add up to a partial sum of the whole, so that
+        they are sent, and added, as they come."""
+        source = self.source
+        if not (self.is_general and source.is_turned and source.reduce == "sum"):
+            return False
+        turned = [(d, by) for d, by in source.grid.turns if source.roles[d] >= 0]
+        pairs = zip(source.grid.time_dims, self.match.sources)
+        return (
+            [d for d, s in pairs if s == ALL] == [d for d, _ in turned]
+            and all(source.roles[by] == VALUE for _, by in turned)
+            and set(self.keys) <= set(self.match.sources)
+        )
+
+    @property
     def is_identity(self) -> bool:
         """The reader can use the producer's value as it is."""
         if self.paths is None or self.collapse:
@@ -58,14 +84,14 @@ class Route:
     @property
     def is_local_sum(self) -> bool:
         """The reader can use the accumulated partial values as they are."""
-        if self.paths is None or self.collapse not in ("sum", "max") or self.concat_slot >= 0:
+        if self.paths is None or self.collapse in ("", "concat") or self.concat_slot >= 0:
             return False
         return all(not p.steps for p in self.paths.values())
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
         """The producer's time positions that are left when its partial values have been added."""
-        added = self.collapse in ("sum", "max")
+        added = self.collapse not in ("", "concat")
         pairs = zip(self.source.grid.time_dims, self.match.sources)
         gone = [added and s == ALL and self.source.roles[d] == VALUE for d, s in pairs]
         return tuple(i for i, is_gone in enumerate(gone) if not is_gone)
@@ -87,16 +113,37 @@ class Route:
     def reader_time(self, key: Time) -> Time:
         """A reader's time index with this time key (0 where the value does not depend on it)."""
         time = [0] * len(self.target.grid.time_dims)
-        for k, i in zip(self.keys, key):
-            time[k] = i
+        for k, i in zip(self.match.sources if self.is_collected else self.keys, key):
+            if k >= 0:
+                time[k] = i
         return tuple(time)
 
     def all_keys(self) -> list[Time]:
+        """The time indices at which it runs: one for each time key; for each of the producer's
+        times where its parts are collected."""
+        if self.is_collected:
+            return list(product(*(range(n) for n in self.source.grid.time_shape)))
         shape = self.target.grid.time_shape
         return list(product(*(range(shape[k]) for k in self.keys)))
 
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The names of the grid dims that the time indices of `all_keys` are on."""
+        if self.is_collected:
+            return tuple(self.source.grid.names[d] for d in self.source.grid.time_dims)
+        return tuple(self.target.grid.names[self.target.grid.time_dims[k]] for k in self.keys)
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The positions, in a time index of `all_keys`, of the converted value's time key."""
+        if self.is_collected:
+            return tuple(self.match.sources.index(k) for k in self.keys)
+        return tuple(range(len(self.keys)))
+
     def source_times(self, key: Time) -> list[Time]:
-        """The producer's time indices that the value at `key` is made from."""
+        """The producer's time indices that the value is made from, or added to, at `key`."""
+        if self.is_collected:
+            return [key]
         time = self.reader_time(key)
         shape = self.source.grid.time_shape
         ranges = [
@@ -152,7 +199,7 @@ def _fast_route(
     cluster: Cluster,
     cache: PathCache,
 ) -> Route | None:
-    if not (source.is_even and target.is_even):
+    if not (source.is_even and target.is_even) or source.is_turned:
         return None
     joined = _collapse(source, match)
     if joined is None:
@@ -188,6 +235,8 @@ def _fast_route(
             return None
         route.paths[key] = path
     steps = {p.steps for p in route.paths.values()}
+    if target.is_turned and steps != {()}:
+        return None  # the parts' pieces come one by one, not all at once
     return route if len(steps) == 1 else None
 
 

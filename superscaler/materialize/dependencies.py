@@ -158,9 +158,10 @@ def _source_name(work: _Work, tensor: int, source: Layout) -> str:
 
 def _conversion(work: _Work, tensor: int, route: Route, name: str, reader: int) -> Conversion:
     scope, at_producer = _scope(work, tensor, route, reader)
-    key = (tensor, route.source.key, _target_key(route), scope)
+    home = work.tasks.home[reader] if route.is_dealt and reader >= 0 else -1
+    key = (tensor, route.source.key, _target_key(route), scope, home)
     if key not in work.by_key:
-        if route.collapse in ("sum", "max"):
+        if route.collapse not in ("", "concat"):
             name = _accumulate(work, tensor, route, name)
         found = Conversion(len(work.conversions), tensor, route, scope, at_producer, name)
         work.conversions.append(found)

@@ -19,6 +19,7 @@ from superscaler.cluster import Cluster, Link
 from superscaler.transform.partition import REPLICATE, VALUE
 
 MAX_PERMUTED_DIMS = 5
+COLLECTIVE_REDUCTIONS = ("sum", "max")  # others are made point to point
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class _Problem:
     links: tuple[Link, ...]  # per fine dim, at the producer's; the move's link comes last
     start: State
     goal: State
+    reduce: str
 
 
 PathCache = dict[object, tuple[tuple[Step, ...], float] | None]
@@ -91,10 +93,9 @@ def find_path(
     if fine is None:
         return None
     problem, here, there = _problem(source, target, fine, item_bytes, cluster)
-    key = (problem, source.reduce)
-    if key not in cache:
-        cache[key] = _search(problem)
-    found = cache[key]
+    if problem not in cache:
+        cache[problem] = _search(problem)
+    found = cache[problem]
     if found is None:
         return None
     return Path(here, there, found[0], source.reduce, found[1])
@@ -161,7 +162,8 @@ def _problem(
     across = cluster.link([int(here.flat[0]), int(there.flat[0])])
     start = _state(source, mine, moved=not moves)
     goal = _state(target, theirs, moved=True)
-    problem = _Problem(shape, source.sizes, item_bytes, (*links, across), start, goal)
+    every = (*links, across)
+    problem = _Problem(shape, source.sizes, item_bytes, every, start, goal, source.reduce)
     return problem, here, there
 
 
@@ -248,6 +250,8 @@ def _moves(problem: _Problem, state: State) -> Iterator[Candidate]:
 
 
 def _reductions(problem: _Problem, state: State) -> Iterator[Candidate]:
+    if problem.reduce not in COLLECTIVE_REDUCTIONS:
+        return
     ordered = tuple(sorted(state.values))
     groups = {ordered, *((d,) for d in ordered)} - {()}
     for dims in sorted(groups):

@@ -27,12 +27,16 @@ class RuleBuilder:
         reduce: str | None = None,
         indexed: bool = False,
         frozen: bool = False,
+        cost: int = 0,
+        strided: bool = False,
     ) -> tuple[str, ...]:
         """A dim that is the axis `name`, made on first use."""
         if size == 1:
             return ()
         if name not in self.axes:
-            self.axes[name] = IterationAxis(size, reduce, indexed, frozen or size == 0)
+            self.axes[name] = IterationAxis(
+                size, reduce, indexed, frozen or size == 0, cost, strided
+            )
         return (name,)
 
     def dims(

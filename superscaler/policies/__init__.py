@@ -1,11 +1,13 @@
 """Named plans as short functions: each returns a Plan that fits any traced model."""
 
 from superscaler.policies.beyond import bidirectional, coshard, interlaced, three_f_one_b
+from superscaler.policies.context import context_parallel
 from superscaler.policies.parallel import data_parallel, hybrid, megatron, pipeline, zero
 from superscaler.policies.parse import parse_plan
 
 __all__ = [
     "bidirectional",
+    "context_parallel",
     "coshard",
     "data_parallel",
     "hybrid",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan
-from superscaler.policies import beyond, parallel
+from superscaler.policies import beyond, context, parallel
 
 POLICIES: dict[str, Callable[..., Plan]] = {
     f.__name__: f
@@ -23,6 +23,7 @@ POLICIES: dict[str, Callable[..., Plan]] = {
         beyond.coshard,
         beyond.interlaced,
         beyond.three_f_one_b,
+        context.context_parallel,
     )
 }
 WAY = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"

@@ -9,7 +9,8 @@ A spec says what one rank does:
     out    the result's factored local shape, or None when this rank receives nothing
 
 Boxes are (start, stop) per factor, in local coordinates. `add` False stores, True adds to what is
-there, "max" takes the larger; stores come first, so the order in the lists does not matter. Every
+there, "max" takes the larger, "logsumexp" merges partial results of attention; stores come first,
+so the order in the lists does not matter. Every
 element of the result is stored exactly once.
 """
 
@@ -23,6 +24,7 @@ import torch
 
 from superscaler.runtime.communicator import Communicator
 from superscaler.runtime.failures import ProgramError
+from superscaler.runtime.kernels.attention_block import merge
 from superscaler.runtime.pending import Pending
 from superscaler.runtime.shards import cut
 
@@ -89,7 +91,10 @@ def _assemble(
         if add:
             target = cut(result, box)
             piece = piece.reshape(target.shape)
-            (torch.maximum if add == "max" else torch.add)(target, piece, out=target)
+            if add == "logsumexp":
+                target.copy_(merge(target, piece))
+            else:
+                (torch.maximum if add == "max" else torch.add)(target, piece, out=target)
     return result.reshape(shape)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -14,11 +15,19 @@ from superscaler.runtime.context import Context
 from superscaler.runtime.data import BatchPlacer, as_dtype
 from superscaler.runtime.explain import TaskExplainer
 from superscaler.runtime.failures import WeightsError
+from superscaler.runtime.kernels.attention_block import merge
 from superscaler.runtime.pending import Pending, resolve
 from superscaler.runtime.program import Key, Placed, RankProgram
 from superscaler.runtime.results import ResultSharing
 from superscaler.runtime.shards import take
 from superscaler.runtime.timeline import Values, Write, timeline
+
+_REDUCE: dict[Write, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    Write.ADD: torch.add,
+    Write.ADD_IN_PLACE: torch.Tensor.add_,
+    Write.MAX: torch.maximum,
+    Write.MERGE: merge,
+}
 
 OptimizerFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
@@ -132,16 +141,17 @@ class RankExecutor:
             for (number, how), value in zip(entry.writes, returned, strict=True):
                 if how is Write.STORE:
                     values[number] = value
-                elif how is Write.ADD:
-                    values[number] = resolve(values[number]) + resolve(value)
-                elif how is Write.ADD_IN_PLACE:
-                    values[number].add_(resolve(value))
-                elif how is Write.MAX:
-                    values[number] = torch.maximum(resolve(values[number]), resolve(value))
+                elif how in _REDUCE:
+                    # What was under way before is waited for now, what came now with its reader.
+                    total, reduce = resolve(values[number]), _REDUCE[how]
+                    if type(value) is Pending:
+                        values[number] = value.then(partial(reduce, total))
+                    else:
+                        values[number] = reduce(total, value)
                 elif isinstance(value, Pending):
                     unread.append(value)
             # References that would keep values alive through the next task.
-            returned = value = None
+            returned = value = total = None
         explainer.entry = None
         for pending in unread:
             pending.wait()

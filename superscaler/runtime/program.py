@@ -18,6 +18,8 @@ from superscaler.runtime.handover import taking_over
 from superscaler.runtime.shards import Box, Slots, local_shape
 
 FORMAT = 1  # of the manifest and of the emitted files; the emitter writes it to the manifest
+REDUCTION_MARKS = {"sum": "+", "max": "^", "logsumexp": "~"}  # after a written value's name
+MARKS = "".join(REDUCTION_MARKS.values())
 Key = tuple[str, tuple[int, ...]]  # a value: its name and its time index
 Source = str | Path | Mapping[str, str]  # a folder, or the files' texts by name
 
@@ -28,7 +30,7 @@ class Task:
 
     A spec `x` names the value x; `x@0,1` picks positions 0 and 1 of the running task's time index
     as the value's; `x@*` (reads) is the dict of every x written so far; `x+` (writes) adds, `x^`
-    (writes) keeps the larger of each element.
+    (writes) keeps the larger of each element, `x~` (writes) merges partial results of attention.
     """
 
     function: Callable[..., tuple[Any, ...]]

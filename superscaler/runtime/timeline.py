@@ -9,7 +9,7 @@ from typing import Any
 
 from superscaler.runtime.failures import ProgramError
 from superscaler.runtime.handover import caller
-from superscaler.runtime.program import Key, RankProgram, Task
+from superscaler.runtime.program import MARKS, Key, RankProgram, Task
 
 Values = dict[int, Any]  # by the value's number
 Caller = Callable[..., Any]
@@ -23,6 +23,7 @@ class Write(IntEnum):
     ADD = 2  # to a value that others may share: makes a new tensor
     ADD_IN_PLACE = 3
     MAX = 4  # the larger of each element; makes a new tensor
+    MERGE = 5  # of partial results of attention; makes a new tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class _Step:
                 for spec in self.task.reads
             ]
             self.writes = [
-                (parse_key(spec.rstrip("+^"), time), spec[-1] if spec[-1] in "+^" else "")
+                (parse_key(spec.rstrip(MARKS), time), spec[-1] if spec[-1] in MARKS else "")
                 for spec in self.task.writes
             ]
         except (IndexError, ValueError) as error:
@@ -159,6 +160,8 @@ class _Written:
             return Write.STORE
         if reduces == "^":
             return Write.MAX
+        if reduces == "~":
+            return Write.MERGE
         if key in self._owned:
             return Write.ADD_IN_PLACE
         self._owned.add(key)

@@ -18,6 +18,7 @@ from superscaler.materialize.conversion import Route
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
+from superscaler.runtime.program import MARKS
 from superscaler.schedule.segments import Segment
 from superscaler.simulate.constants import marked
 from superscaler.simulate.machine import Machine
@@ -169,7 +170,7 @@ class _Work:
         names = [spec.partition("@")[0] for _, spec in function.reads]
         written = tuple(
             Written(
-                spec.partition("@")[0].rstrip("+^"),
+                spec.partition("@")[0].rstrip(MARKS),
                 output.form.storage,
                 output.form.storage_bytes,
                 names[output.form.storage] if output.form.storage < len(names) else "",

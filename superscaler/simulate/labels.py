@@ -93,8 +93,7 @@ class Labels:
         else:
             first = self.listing.functions[function].conversions[0]
             route = self.program.conversions[first].route
-            grid = route.target.grid
-            names = [grid.names[grid.time_dims[k]] for k in route.keys]
+            names = list(route.key_names)
         return time[names.index(MICROBATCH)] if MICROBATCH in names else -1
 
 

@@ -31,6 +31,7 @@ from superscaler.simulate.values import (
     Arriving,
     Held,
     Storage,
+    Summing,
     Underway,
     Value,
     copies,
@@ -299,22 +300,30 @@ class _Replay:
         elif how is Write.DROP:
             self._discard(value)
         else:
-            old, came = self._resolved_at(number), self._resolve(value)
-            self._us += self._rules.addition_us(came.form)
-            if how is not Write.ADD_IN_PLACE:
-                form = contiguous(came.form.shape, came.form.dtype, 0)
-                total = Storage(form.storage_bytes, label, 1)
-                self._allocate(total)
-                self._values[number] = Held(form, total)
-                self._drop(old.storage)
-            self._drop(came.storage)
+            old, in_place = self._resolved_at(number), how is Write.ADD_IN_PLACE
+            if isinstance(value, Held):
+                self._values[number] = self._sum(old, value, in_place, label)
+            else:
+                assert isinstance(value, Underway)
+                self._values[number] = Summing(old, value, in_place, label)
+
+    def _sum(self, old: Held, came: Held, in_place: bool, label: str) -> Held:
+        self._us += self._rules.addition_us(came.form)
+        total = old
+        if not in_place:
+            form = contiguous(came.form.shape, came.form.dtype, 0)
+            total = Held(form, Storage(form.storage_bytes, label, 1))
+            self._allocate(total.storage)
+            self._drop(old.storage)
+        self._drop(came.storage)
+        return total
 
     def _discard(self, value: Value) -> None:
         """A value that nobody reads; what is under way has to be taken in at the end."""
-        if isinstance(value, Underway):
-            self._unread.append(value)
-        else:
+        if isinstance(value, Held):
             self._drop(value.storage)
+        else:
+            self._unread.append(value)
 
     # what is under way
 
@@ -326,6 +335,8 @@ class _Replay:
     def _resolve(self, value: Value) -> Held:
         if isinstance(value, Held):
             return value
+        if isinstance(value, Summing):
+            return self._sum(value.total, self._resolve(value.came), value.in_place, value.label)
         arriving = value.arriving
         if not arriving.has_come:
             self._arrive(arriving)

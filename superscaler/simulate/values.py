@@ -52,7 +52,17 @@ class Underway:
     output: int
 
 
-Value = Held | Underway
+@dataclass(eq=False)
+class Summing:
+    """A value that will be `total` and what is under way together; made in place or not."""
+
+    total: Held
+    came: Underway
+    in_place: bool
+    label: str
+
+
+Value = Held | Underway | Summing
 Argument = Held | dict[tuple[int, ...], Held]
 
 

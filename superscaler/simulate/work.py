@@ -99,6 +99,7 @@ _COUNTS: dict[str, Callable[[Sequence[Shape], Sequence[Shape]], float]] = {
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
     "attention": _attention,
+    "attention_block": _attention,
     "attention_backward": _attention_backward,
     "attention_backward_mask": _attention_backward,
     "grouped_mm": _grouped,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from superscaler.graph.axis import FROZEN_SLOT, Axes, Axis, Iter, OperatorAxes
+from superscaler.graph.axis import FROZEN_SLOT, Axes, Axis, Iter, OperatorAxes, Stripe
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator
 from superscaler.graph.tensor import TensorKind
@@ -79,8 +80,11 @@ class AxisClasses:
         return leaves[0]
 
 
-def infer_axes(graph: Graph) -> Axes:
-    """The axes of `graph`: one class per set of dims that operators' rules tie together."""
+def infer_axes(graph: Graph, stripes: tuple[Stripe, ...] = ()) -> Axes:
+    """The axes of `graph`: one class per set of dims that operators' rules tie together.
+
+    `stripes` cut the axes at these slots in two, the minor one of the size given.
+    """
     classes = AxisClasses()
     dims = [[[classes.new(n)] if n != 1 else [] for n in t.shape] for t in graph.tensors]
     rules = _rules(graph)
@@ -92,7 +96,19 @@ def infer_axes(graph: Graph) -> Axes:
             for own, names in zip(dims[tensor], operand):
                 classes.unify(own, [nodes[n] for n in names])
     _unify_twins(graph, classes, dims)
-    return _collect(graph, classes, dims, rules, local_nodes)
+    for root, minor in _striped(classes, dims, stripes).items():
+        classes.refine(root, classes.size[root] // minor)
+    return replace(_collect(graph, classes, dims, rules, local_nodes), stripes=stripes)
+
+
+def _striped(
+    classes: AxisClasses, dims: list[list[list[int]]], stripes: tuple[Stripe, ...]
+) -> dict[int, int]:
+    """The classes to cut in two, and the size of the minor one."""
+    return {
+        classes.leaves(node for dim in dims[tensor] for node in dim)[slot]: minor
+        for tensor, slot, minor in stripes
+    }
 
 
 def _unify_twins(graph: Graph, classes: AxisClasses, dims: list[list[list[int]]]) -> None:
@@ -173,7 +189,9 @@ def _operator_axes(
     for name, axis in rule.axes.items():
         first[name] = len(iters)
         for k, root in enumerate(atoms[name]):
-            stuck = name in frozen or (axis.indexed and k > 0)
+            is_minor = axis.indexed and k > 0
+            is_last = k == len(atoms[name]) - 1
+            stuck = name in frozen or (is_minor and not (axis.strided and is_last))
             iters.append(
                 Iter(
                     axis_of(root),
@@ -184,6 +202,7 @@ def _operator_axes(
                     axis.indexed,
                     stuck,
                     axis.cost,
+                    is_minor,
                 )
             )
     operands = []

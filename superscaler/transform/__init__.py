@@ -1,5 +1,6 @@
 """Transformation and assignment: op_trans, op_assign, op_order, and plans applied with them."""
 
+from superscaler.transform.algorithms import register_algorithm
 from superscaler.transform.partition import Grid, Partition, Placed
 from superscaler.transform.primitives import (
     Recompute,
@@ -22,6 +23,7 @@ __all__ = [
     "op_assign",
     "op_order",
     "op_trans",
+    "register_algorithm",
     "select",
     "select_axis",
     "start",

@@ -13,6 +13,7 @@ HEAVY = (
     "convolution",
     "convolution_backward",
     "attention",
+    "attention_block",
     "attention_backward",
     "grouped_mm",
 )

@@ -32,7 +32,7 @@ class Layout:
     def box(self, part: tuple[int, ...]) -> Box:
         """The part's interval on every slot."""
         bounds = [(0, n) for n in self.sizes]
-        for role, index, count in zip(self.roles, part, self.grid.shape):
+        for role, index, count in zip(self.roles, self.grid.cell(part), self.grid.shape):
             if role >= 0:
                 bounds[role] = interval(*bounds[role], index, count)
         return tuple(bounds)
@@ -44,6 +44,11 @@ class Layout:
     def parts(self) -> list[tuple[int, ...]]:
         """Every part's index, in row-major order."""
         return list(product(*(range(n) for n in self.grid.shape)))
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether which box a part has depends on two of its indices together."""
+        return any(self.roles[dim] >= 0 for dim, _ in self.grid.turns)
 
     @cached_property
     def is_even(self) -> bool:

@@ -55,14 +55,19 @@ def match_time(producer: Layout, reader: Layout) -> TimeMatch:
 def _split_pairs(producer: Layout, reader: Layout) -> dict[int, int]:
     """Producer time dim -> reader time dim that cuts the same slot at the same places.
 
-    Splits of a slot nest, so the outer ones must cut alike too, in time or in space.
+    Splits of a slot nest, so the outer ones must cut alike too, in time or in space. Turned dims
+    are alike only on one grid.
     """
     pairs: dict[int, int] = {}
+    same = producer.grid.key == reader.grid.key
+    turned = {d for layout in (producer, reader) for d, _ in layout.grid.turns}
     for slot in range(len(producer.sizes)):
         mine = [d for d, r in enumerate(producer.roles) if r == slot]
         theirs = [d for d, r in enumerate(reader.roles) if r == slot]
         for a, b in zip(mine, theirs):
             if producer.grid.shape[a] != reader.grid.shape[b]:
+                break
+            if {a, b} & turned and not (same and a == b):
                 break
             if a in producer.grid.time_dims and b in reader.grid.time_dims:
                 pairs[a] = b

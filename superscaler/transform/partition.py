@@ -24,17 +24,29 @@ VALUE = -2  # every part works on one partial value of the operator's linear inp
 class Grid:
     """The devices of an operator's parts, shared by all operators that are placed alike.
 
-    `devices` has one dim per split; `names` names them ("mb", "dp", "tp"). Operators of one `label`
+    `devices` has one dim per split; `names` names them ("mb", "dp", "tp"). A pair (d, e) of `turns`
+    turns dim d with dim e: the part with indices i on d and j on e has piece (i + j) mod n of what
+    d splits, so that along e no two parts have the same piece at a time. Operators of one `label`
     ("0.F": forward of stage 0) on one grid run together as a task where dependencies allow.
     """
 
     devices: np.ndarray
     names: tuple[str, ...]
+    turns: tuple[tuple[int, int], ...] = ()
 
     @cached_property
-    def key(self) -> tuple[tuple[int, ...], bytes, tuple[str, ...]]:
-        """Equal for grids with the same names and devices."""
-        return (self.devices.shape, self.devices.astype(np.int64).tobytes(), self.names)
+    def key(self) -> tuple[object, ...]:
+        """Equal for grids with the same names, devices and turns."""
+        return (self.devices.shape, self.devices.astype(np.int64).tobytes(), self.names, self.turns)
+
+    def cell(self, part: tuple[int, ...]) -> tuple[int, ...]:
+        """Which of the pieces along each dim the part has: its index, turned where the dim is."""
+        if not self.turns:
+            return part
+        found = list(part)
+        for dim, by in self.turns:
+            found[dim] = (part[dim] + part[by]) % self.shape[dim]
+        return tuple(found)
 
     @property
     def shape(self) -> tuple[int, ...]:

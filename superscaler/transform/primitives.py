@@ -12,6 +12,7 @@ from superscaler.errors import TransformError
 from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
 from superscaler.trace.axes import infer_axes
+from superscaler.transform.algorithms import apply_algorithm
 from superscaler.transform.partition import REPLICATE, Grid, Order, Partition, Placed
 from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import Selection, find_axes, select
@@ -41,7 +42,7 @@ class Recompute:
     """Run the selected forward operators' modules again in the backward."""
 
 
-Algorithm = Split | Replicate | Recompute | Callable[[Partition, Selection], Partition]
+Algorithm = Split | Replicate | Recompute | str | Callable[..., Partition]
 Operators = Selection | str | Iterable[str] | int
 
 
@@ -73,11 +74,16 @@ def resolve(partition: Partition, ops: Operators) -> Selection:
     return tuple(chosen)
 
 
-def op_trans(partition: Partition, ops: Operators, algorithm: Algorithm) -> Partition:
+def op_trans(
+    partition: Partition, ops: Operators, algorithm: Algorithm, **options: Any
+) -> Partition:
     """Split, replicate, recompute or rewrite the selected operators.
 
     op_trans(mm, Split("batch", 2)):
         y = mm(x, w)  ->  y[0:4] = mm(x[0:4], w); y[4:8] = mm(x[4:8], w)
+
+    A registered algorithm is named (`register_algorithm`), and takes the options:
+    op_trans(partition, attention, "ring_attention", dim="cp").
 
     The parts stay where the operator was, one after the other, until `op_assign` moves them.
     Raises TransformError for an axis that the operator does not have, cannot split, or that is not
@@ -88,7 +94,9 @@ def op_trans(partition: Partition, ops: Operators, algorithm: Algorithm) -> Part
         return _recompute(partition, chosen)
     if isinstance(algorithm, (Split, Replicate)):
         return _split(partition, chosen, algorithm)
-    return algorithm(partition, chosen)
+    if isinstance(algorithm, str):
+        return apply_algorithm(partition, chosen, algorithm, options)
+    return algorithm(partition, chosen, **options)
 
 
 def op_assign(partition: Partition, ops: Operators, devices: Any) -> Partition:
@@ -179,9 +187,13 @@ def _role(partition: Partition, op: int, split: Split, wanted: set[int]) -> int:
             f"{what}): the operator cannot be split on this axis: {why}; replicate it instead"
         )
     sizes = {k: _left(own, placed, k) for k in free}
-    even = [k for k in free if sizes[k] % split.parts == 0]
+    even = [
+        k
+        for k in free
+        if sizes[k] % split.parts == 0 and (not own.iters[k].single or sizes[k] == split.parts)
+    ]
     if split.uneven:
-        even = even or [k for k in free if sizes[k] >= split.parts]
+        even = even or [k for k in free if sizes[k] >= split.parts and not own.iters[k].single]
     if not even:
         k = free[0]
         axis = partition.axes.axes[own.iters[k].axis].name

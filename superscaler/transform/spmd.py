@@ -12,6 +12,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.plan import Plan, PlanSplit
+from superscaler.transform.context import context_axes
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import find_axes, matches
 from superscaler.transform.split_backward import split_backward
@@ -66,7 +67,7 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
                 f"found {', '.join(sorted(table))}"
             )
         parts = max(sizes[split.dim])
-        for number, axis in enumerate(_axes_of(graph, axes, split, parts, table)):
+        for number, axis in enumerate(axes_of(graph, axes, split, parts, table)):
             table[split.dim].setdefault(
                 axis, Rank(order * 100_000 + number, split.where, split.uneven)
             )
@@ -94,16 +95,19 @@ def _add_cuts(sizes: dict[str, set[int]], plan: Plan) -> None:
             )
 
 
-def _axes_of(
-    graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable
-) -> list[int]:
+def axes_of(graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable) -> list[int]:
+    """The axes that a split in `parts` is on, best first, each divisible; `table` has those of the
+    splits before it. Raises PlanError for axes that do not exist or divide."""
     if split.axis == "auto":
         return tensor_parallel_axes(graph, axes, parts)
     if split.axis == "sequence":
         found = token_axes(graph, axes, set(table[split.dim]))
         return [a for a in found if axes.axes[a].size % parts == 0]
+    if split.axis == "context":
+        return _context(graph, axes, split, parts)
     chosen = []
     for spot in find_axes(graph, axes, split.axis):
+        spot = spot[::-1] if split.striped else spot
         fits = [a for a in spot if axes.axes[a].size % parts == 0]
         if not fits and split.uneven:
             fits = [a for a in spot if axes.axes[a].size >= parts]
@@ -120,6 +124,22 @@ def _axes_of(
             )
         chosen.append(fits[0])
     return list(dict.fromkeys(chosen))
+
+
+def _context(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> list[int]:
+    """The axes of attention's positions. Raises PlanError where none can be split in `parts`."""
+    found = context_axes(graph, axes, striped=split.striped)
+    fits = [a for a in found if _fits(axes.axes[a].size, parts, split.uneven)]
+    if not found:
+        raise PlanError(
+            f"split context on {split.dim} by {parts}: no operator is an attention that can be "
+            "split; name the axis of the positions instead (`superscaler axes` lists all)"
+        )
+    if not fits:
+        axis = axes.axes[found[0]]
+        what = f"split context on {split.dim} by {parts}"
+        raise PlanError(indivisible(what, axis.name, str(axis.size), axis.size, parts))
+    return fits
 
 
 def indivisible(what: str, axis: str, shown: str, size: int, parts: int) -> str:
@@ -233,6 +253,8 @@ class _Work:
             for k, it in enumerate(iters):
                 rank = table.get(it.axis)
                 if rank is None or it.frozen or not _fits(left[k], count, rank.uneven):
+                    continue
+                if it.single and count != left[k]:
                     continue
                 if rank.where and not any(matches(op.module, p) for p in rank.where):
                     continue

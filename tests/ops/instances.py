@@ -357,10 +357,17 @@ def _attention(
     forward = instance("superscaler.attention.default", q, k, v, mask, *settings)
     yield forward
     out, logsumexp = forward.run()
+    blocks = ([], 0, 0, k.shape[-2])
+    block = instance("superscaler.attention_block.default", q, k, v, mask, *settings, *blocks)
+    yield block
+    yield instance("superscaler.attention_merged.default", *block.run(), torch.float64)
     operands = (real(*out.shape), q, k, v, mask, out, logsumexp)
     yield instance("superscaler.attention_backward.default", *operands, *settings)
+    yield instance("superscaler.attention_backward.default", *operands, *settings, *blocks)
     if mask is not None and mask.is_floating_point():
-        yield instance("superscaler.attention_backward_mask.default", *operands, *settings)
+        operator = "superscaler.attention_backward_mask.default"
+        yield instance(operator, *operands, *settings)
+        yield instance(operator, *operands, *settings, *blocks)
 
 
 FAMILIES = {

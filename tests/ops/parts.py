@@ -19,6 +19,7 @@ from torch import Tensor
 import superscaler.runtime.kernels  # noqa: F401  registers our operators
 from superscaler.graph.operator import Ref, map_refs
 from superscaler.ops import Call, Operands, Rule, rule_for
+from superscaler.runtime.kernels.attention_block import merge
 
 Leaf = tuple[str, int]  # an axis, and which of its factors, major to minor
 Interval = tuple[int, int]
@@ -113,7 +114,13 @@ class Part:
     def start(self, axis: str) -> int:
         if axis not in self.cut.leaves:
             return 0
-        return self.bounds((axis, 0))[0] * prod(self.cut.leaves[axis][1:])
+        sizes = self.cut.leaves[axis]
+        return sum(self.bounds((axis, k))[0] * prod(sizes[k + 1 :]) for k in range(len(sizes)))
+
+    def stride(self, axis: str) -> int:
+        sizes = self.cut.leaves.get(axis, ())
+        is_striped = len(sizes) > 1 and (axis, len(sizes) - 1) in self.intervals
+        return sizes[-1] if is_striped else 1
 
     def index(self, k: int) -> list[int]:
         found = []
@@ -169,7 +176,7 @@ def run_in_parts(
 def _put(
     whole: Tensor, result: Tensor, part: Part, dims: tuple[tuple[str, ...], ...], written: set[Any]
 ) -> None:
-    """Write, add or maximise a part's result into the whole."""
+    """Write, add, maximise or merge a part's result into the whole."""
     own = {name for names in dims for name in names}
     target = view_of(whole, part, dims)
     result = result.reshape(target.shape)
@@ -184,6 +191,8 @@ def _put(
         target.copy_(result)
     elif {axes[name].reduce for name, _ in partial} == {"sum"}:
         target += result
+    elif {axes[name].reduce for name, _ in partial} == {"logsumexp"}:
+        target.copy_(merge(target, result))
     else:
         target.copy_(torch.maximum(target, result))
     written |= {place, value}
@@ -202,8 +211,21 @@ def choices(rule: Rule) -> Iterator[tuple[dict[str, tuple[int, ...]], dict[Leaf,
             yield factored, {(name, 0): 2}
             if not axis.indexed:
                 yield factored, {(name, 1): 2}
+            elif axis.strided:
+                yield factored, {(name, 1): axis.size // major}
+    yield from _striped_together(whole, free)
     for first, second in combinations(free, 2):
         yield whole, {(first, 0): 2, (second, 0): 2}
+
+
+def _striped_together(
+    whole: dict[str, tuple[int, ...]], free: dict[str, Any]
+) -> Iterator[tuple[dict[str, tuple[int, ...]], dict[Leaf, int]]]:
+    """All strided axes cut into every second element."""
+    strided = [n for n, axis in free.items() if axis.strided and axis.size % 2 == 0]
+    if len(strided) > 1:
+        factored = whole | {name: (free[name].size // 2, 2) for name in strided}
+        yield factored, {(name, 1): 2 for name in strided}
 
 
 def check(one: Instance, *, known: bool = True, rtol: float = 1e-10) -> Rule:

@@ -20,9 +20,9 @@ def is_supported(q: Tensor) -> bool:
 
 def forward(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> tuple[Tensor, Tensor]:
     """Output and logsumexp."""
-    if _is_flash(q, call):
+    if _is_flash(q, k, call):
         found = aten._scaled_dot_product_flash_attention(
-            q, k, v, 0.0, call.causal, False, scale=call.scale
+            q, k, v, 0.0, call.kernel_mask(q, k.shape[2])[1], False, scale=call.scale
         )
         return found[0], found[1]
     bias, causal = _bias(q, k, call)
@@ -43,11 +43,11 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values."""
     unused = torch.empty((), dtype=torch.int64, device=q.device)  # random state, without dropout
-    if _is_flash(q, call):
+    if _is_flash(q, k, call):
         sizes = (q.shape[2], k.shape[2])
         found: tuple[Tensor, Tensor, Tensor] = aten._scaled_dot_product_flash_attention_backward(
-            grad, q, k, v, out, logsumexp.contiguous(), None, None, *sizes, 0.0, call.causal,
-            unused, unused, scale=call.scale,
+            grad, q, k, v, out, logsumexp.contiguous(), None, None, *sizes, 0.0,
+            call.kernel_mask(q, k.shape[2])[1], unused, unused, scale=call.scale,
         )  # fmt: skip
         return found
     bias, causal = _bias(q, k, call)
@@ -61,9 +61,9 @@ def backward(
     return dq, _own_heads(dk, k), _own_heads(dv, v)
 
 
-def _is_flash(q: Tensor, call: AttentionCall) -> bool:
+def _is_flash(q: Tensor, k: Tensor, call: AttentionCall) -> bool:
     is_half = q.dtype != torch.float32
-    return is_half and call.mask is None and call.query_start == 0 and q.shape[-1] <= 256
+    return is_half and call.is_maskless(k.shape[2]) and q.shape[-1] <= 256
 
 
 def _bias(q: Tensor, k: Tensor, call: AttentionCall) -> tuple[Tensor | None, bool]:

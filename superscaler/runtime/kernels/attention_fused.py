@@ -49,6 +49,7 @@ def _is_plain(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> bool:
         and q.shape[3] == k.shape[3] == v.shape[3]
         and k.shape[1:3] == v.shape[1:3]
         and call.dropout_p == 0
+        and call.visible(q.shape[2], k.shape[2])[0] == 0  # not-a-number where nothing is seen
         and min(q.numel(), k.numel()) > 0
     )
 

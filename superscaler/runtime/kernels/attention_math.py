@@ -11,18 +11,21 @@ from superscaler.runtime.kernels.attention_call import AttentionCall
 from superscaler.runtime.kernels.random import draw_bits, keep_factors
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> tuple[Tensor, Tensor]:
-    """The output, and the logsumexp of each query's scores."""
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, call: AttentionCall, blind: float = 0
+) -> tuple[Tensor, Tensor]:
+    """The output, and the logsumexp of each query's scores: `blind` of one that sees no key, 0 as
+    torch's kernels give unless told otherwise."""
     k, v = _all_heads(k, q), _all_heads(v, q)
     scores = _scores(q, k, call)
     logsumexp = torch.logsumexp(scores, -1)
-    logsumexp = logsumexp.masked_fill_(logsumexp == -torch.inf, 0)  # as torch's kernels do
-    weights = (scores - logsumexp[..., None]).exp_()
+    sees_none = logsumexp == -torch.inf
+    weights = (scores - logsumexp.masked_fill(sees_none, 0)[..., None]).exp_()
     kept = _kept(weights, call)
     if kept is not None:
         weights = weights.mul_(kept)
     out = weights.to(v.dtype) @ v
-    return out, logsumexp.expand(out.shape[:-1])
+    return out, logsumexp.masked_fill_(sees_none, blind).expand(out.shape[:-1])
 
 
 def backward(
@@ -78,19 +81,20 @@ def _kept(weights: Tensor, call: AttentionCall) -> Tensor | None:
         return None
     factors = torch.empty_like(weights)
     flat = factors.view(prod(weights.shape[:-1]), weights.shape[-1])
-    index = _with_all_keys(call.index, weights)
+    index = _with_keys(call, weights)
     for rows, bits in draw_bits(weights.shape, call.op_id, index, weights.device):
         flat[rows] = keep_factors(bits, call.dropout_p, weights.dtype)
     return factors
 
 
-def _with_all_keys(index: object, weights: Tensor) -> list[int]:
-    """The index of the queries (..., queries, d) with its last dim replaced by all keys."""
-    numbers = list(index)  # type: ignore[call-overload]
+def _with_keys(call: AttentionCall, weights: Tensor) -> list[int]:
+    """The index of the queries (..., queries, d) with its last dim replaced by the keys."""
+    numbers = list(call.index)
     at, found = 0, []
     for _ in weights.shape[:-1] if numbers else ():
         stop = at + 1 + 3 * numbers[at]
         found += numbers[at:stop]
         at = stop
-    keys = weights.shape[-1]
-    return [*found, 1, keys, 0, keys] if found else []
+    keys, stride = weights.shape[-1], call.key_stride
+    rows = ((call.num_keys or keys * stride) // stride, call.key_start // stride, keys)
+    return [*found, 2, *rows, stride, call.key_start % stride, 1] if found else []
