@@ -29,6 +29,7 @@ from superscaler.schedule.validate import validate_schedule
 from superscaler.simulate.best_order import Ordered, best_order
 from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
+from superscaler.transform.offload import offload_activations
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
 from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
@@ -203,13 +204,15 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     """The partition that a plan describes."""
     if plan.recompute:
         graph, axes = recompute(graph, axes, plan.recompute)
+    if plan.offload.activations:
+        graph, axes = offload_activations(graph, axes, plan.offload.activations)
     partition = apply_plan(graph, axes, plan)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
     devices = [stage.devices for stage in plan.stages]
     labels = {placed.label for placed in partition.placed}
     found = sequences(plan.order, devices, plan.microbatches, labels)
-    return replace(partition, sequences=found)
+    return replace(partition, sequences=found, copies_ahead=plan.offload.ahead)
 
 
 def _assigned(partition: Partition, entry: Any) -> Partition:

@@ -2,6 +2,7 @@
 
 from superscaler.transform.partition import Grid, Partition, Placed
 from superscaler.transform.primitives import (
+    Offload,
     Recompute,
     Replicate,
     Split,
@@ -14,6 +15,7 @@ from superscaler.transform.select import select, select_axis
 
 __all__ = [
     "Grid",
+    "Offload",
     "Partition",
     "Placed",
     "Recompute",

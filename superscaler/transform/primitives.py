@@ -12,6 +12,7 @@ from superscaler.errors import TransformError
 from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
 from superscaler.trace.axes import infer_axes
+from superscaler.transform.offload import offload_activations
 from superscaler.transform.partition import REPLICATE, Grid, Order, Partition, Placed
 from superscaler.transform.recompute import recompute
 from superscaler.transform.select import Selection, find_axes, select
@@ -41,7 +42,12 @@ class Recompute:
     """Run the selected forward operators' modules again in the backward."""
 
 
-Algorithm = Split | Replicate | Recompute | Callable[[Partition, Selection], Partition]
+@dataclass(frozen=True)
+class Offload:
+    """What the backward of the selected operators' modules reads waits for it in host memory."""
+
+
+Algorithm = Split | Replicate | Recompute | Offload | Callable[[Partition, Selection], Partition]
 Operators = Selection | str | Iterable[str] | int
 
 
@@ -74,7 +80,7 @@ def resolve(partition: Partition, ops: Operators) -> Selection:
 
 
 def op_trans(partition: Partition, ops: Operators, algorithm: Algorithm) -> Partition:
-    """Split, replicate, recompute or rewrite the selected operators.
+    """Split, replicate, recompute, offload or rewrite the selected operators.
 
     op_trans(mm, Split("batch", 2)):
         y = mm(x, w)  ->  y[0:4] = mm(x[0:4], w); y[4:8] = mm(x[4:8], w)
@@ -84,8 +90,8 @@ def op_trans(partition: Partition, ops: Operators, algorithm: Algorithm) -> Part
     divisible.
     """
     chosen = resolve(partition, ops)
-    if isinstance(algorithm, Recompute):
-        return _recompute(partition, chosen)
+    if isinstance(algorithm, (Recompute, Offload)):
+        return _rewritten(partition, chosen, algorithm)
     if isinstance(algorithm, (Split, Replicate)):
         return _split(partition, chosen, algorithm)
     return algorithm(partition, chosen)
@@ -204,9 +210,13 @@ def _axis_list(partition: Partition, own: OperatorAxes) -> str:
     return ", ".join(names) or "none that can be split"
 
 
-def _recompute(partition: Partition, chosen: Selection) -> Partition:
+def _rewritten(
+    partition: Partition, chosen: Selection, algorithm: Recompute | Offload
+) -> Partition:
+    what = type(algorithm).__name__.lower()
     if any(p.roles or p.grid.devices.any() for p in partition.placed):
-        raise TransformError("op_trans(recompute): recompute first, then split and assign")
-    modules = tuple(dict.fromkeys(partition.graph.operators[op].module for op in chosen))
-    graph, axes = recompute(partition.graph, partition.axes, tuple(m for m in modules if m))
+        raise TransformError(f"op_trans({what}): {what} first, then split and assign")
+    modules = dict.fromkeys(partition.graph.operators[op].module for op in chosen)
+    rewrite = recompute if isinstance(algorithm, Recompute) else offload_activations
+    graph, axes = rewrite(partition.graph, partition.axes, tuple(m for m in modules if m))
     return start(graph, axes)

@@ -1,6 +1,6 @@
 """Our own torch operators, `torch.ops.superscaler.*`: importing this package registers them."""
 
-from superscaler.runtime.kernels import attention, dropout, grouped, indexing, lookup
+from superscaler.runtime.kernels import attention, dropout, grouped, host, indexing, lookup
 from superscaler.runtime.kernels.random import set_random
 
-__all__ = ["attention", "dropout", "grouped", "indexing", "lookup", "set_random"]
+__all__ = ["attention", "dropout", "grouped", "host", "indexing", "lookup", "set_random"]
