@@ -34,8 +34,8 @@ class CudaCopies(Copies):
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._out = torch.cuda.Stream(device)
-        self._in = torch.cuda.Stream(device)
+        self._out = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._in = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def to_host(self, x: torch.Tensor, into: torch.Tensor | None = None) -> Pending:
         if into is None:
@@ -45,11 +45,13 @@ class CudaCopies(Copies):
     def to_device(self, x: torch.Tensor) -> Pending:
         return self._copy(x, torch.empty_like(x, device=self._device), self._in)
 
-    def _copy(self, source: torch.Tensor, target: torch.Tensor, stream: torch.cuda.Stream) -> Pending:
-        stream.wait_stream(torch.cuda.current_stream(self._device))  # type: ignore[no-untyped-call]
+    def _copy(
+        self, source: torch.Tensor, target: torch.Tensor, stream: torch.cuda.Stream
+    ) -> Pending:
+        stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             target.copy_(source, non_blocking=True)
-            done = stream.record_event()  # type: ignore[no-untyped-call]
+            done = stream.record_event()
         kept = [source]
 
         def finish() -> torch.Tensor:

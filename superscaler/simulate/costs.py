@@ -5,6 +5,7 @@ A segment's function does not depend on the order, so it is recorded here as it 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
 from superscaler.schedule.segments import Segment
 from superscaler.simulate.constants import marked
-from superscaler.simulate.machine import Machine
+from superscaler.simulate.machine import COPY_LANES, Machine
 from superscaler.simulate.optimizer import optimizer_step
 from superscaler.simulate.record import Form, Free, Post, Record, Run, Take, Wait, contiguous
 from superscaler.simulate.recorder import Recorder, compiled
@@ -190,21 +191,25 @@ class _Work:
 
     def _duration_us(self, record: Record, rank: int, time: Time) -> float:
         """Kernels one after the other; communication beside them until it is waited for."""
-        now, free, over = 0.0, 0.0, {}
+        now, over = 0.0, dict[int, float]()
+        free: defaultdict[str, float] = defaultdict(float)
         for step in record.steps:
             if isinstance(step, Run):
                 now += step.us
             elif isinstance(step, Post):
-                what = record.communications[step.number]
+                what, lane = record.communications[step.number], "links"
                 us = 0.0
-                if what.kind != "move":
+                if what.kind in COPY_LANES:
+                    lane = what.kind
+                    us = self.machine.collective_us(what.kind, what.num_bytes, (rank,))
+                elif what.kind != "move":
                     ranks = self.emission.constants.at(what.constant, rank, time)
                     us = self.machine.collective_us(what.kind, what.num_bytes, tuple(ranks))
                 else:
                     for message in (*what.sends, *what.receives):
                         us += self._message_us(message.constant, message.num_bytes, rank, time)
-                free = max(free, now) + us
-                over[step.number] = free
+                free[lane] = max(free[lane], now) + us
+                over[step.number] = free[lane]
             elif isinstance(step, Wait):
                 now = max(now, over[step.number])
         return now
@@ -221,12 +226,12 @@ def _temporary(record: Record) -> int:
     now = most = 0
     sizes: dict[int, int] = {}
     for step in record.steps:
-        if isinstance(step, Take):
+        if isinstance(step, Take) and not step.in_host:
             sizes[step.storage] = step.num_bytes
             now += step.num_bytes
             most = max(most, now)
         elif isinstance(step, Free) and step.storage >= record.num_given:
-            now -= sizes[step.storage]
+            now -= sizes.get(step.storage, 0)
     kept = {o.form.storage: o.form.storage_bytes for o in record.outputs}
-    new = sum(size for storage, size in kept.items() if storage >= record.num_given)
+    new = sum(size for storage, size in kept.items() if storage in sizes)
     return max(0, most - new)

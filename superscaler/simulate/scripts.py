@@ -95,7 +95,7 @@ class ScriptMaker:
         played = replay(
             found,
             resting,
-            resident,
+            (resident, 0),
             rules,
             _sharing(program),
         )
@@ -108,6 +108,7 @@ class ScriptMaker:
             resident,
             played.peak_bytes,
             self._holders(played.at_peak, program),
+            played.host_peak_bytes,
         )
 
     def _record(self, rank: int, entry: Entry, forms: tuple[Given, ...]) -> Record:

@@ -89,6 +89,6 @@ def _colours(network: Network, machine: Machine, fold: bool) -> list[int]:
         network.script_of,
         lambda what, size, ranks: (
             machine.collective_us(what.kind, size, ranks),
-            machine.link(ranks),
+            machine.lane(what.kind, ranks),
         ),
     )

@@ -8,6 +8,7 @@ from math import prod
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
 from superscaler.materialize.program import Program
+from superscaler.ops.copies import TO_HOST
 from superscaler.schedule.costs import Held, Reader, StepCosts, Transfer
 from superscaler.simulate.costs import conversion_costs, segment_costs
 from superscaler.transform.layout import Layout, input_layout, output_layout
@@ -78,6 +79,8 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
         if tensor not in graph.producer:
             continue
         maker, k = graph.producer[tensor]
+        if graph.operators[maker].target == TO_HOST:
+            continue  # waits in another memory
         if home[maker] == home[op]:
             continue
         root, slot = _storage(program, maker, k)

@@ -12,9 +12,7 @@ from superscaler.transform.copies import Additions
 from superscaler.transform.select import matched_prefix, select
 
 
-def offload_activations(
-    graph: Graph, axes: Axes, patterns: tuple[str, ...]
-) -> tuple[Graph, Axes]:
+def offload_activations(graph: Graph, axes: Axes, patterns: tuple[str, ...]) -> tuple[Graph, Axes]:
     """Activations that the backward of matching modules reads wait for it in host memory.
 
     Before: y = f(x) in the forward; dz = g(dy, y) in the backward
