@@ -20,7 +20,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import materialize
 from superscaler.materialize.program import Program
-from superscaler.plan import Plan, PlanSchedule
+from superscaler.plan import Plan, PlanOffload, PlanSchedule
 from superscaler.schedule.build import build_schedule
 from superscaler.schedule.orders import sequences
 from superscaler.schedule.problem import Schedule
@@ -34,6 +34,7 @@ from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
 from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
 from superscaler.transform.recompute import recompute
+from superscaler.transform.rest import offload_parameters, offload_states
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
 from superscaler.transform.views import delay_views
@@ -204,8 +205,7 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     """The partition that a plan describes."""
     if plan.recompute:
         graph, axes = recompute(graph, axes, plan.recompute)
-    if plan.offload.activations:
-        graph, axes = offload_activations(graph, axes, plan.offload.activations)
+    graph, axes = _offloaded(graph, axes, plan.offload)
     partition = apply_plan(graph, axes, plan)
     for entry in plan.assign:
         partition = _assigned(partition, entry)
@@ -213,6 +213,14 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     labels = {placed.label for placed in partition.placed}
     found = sequences(plan.order, devices, plan.microbatches, labels)
     return replace(partition, sequences=found, copies_ahead=plan.offload.ahead)
+
+
+def _offloaded(graph: Graph, axes: Axes, offload: PlanOffload) -> tuple[Graph, Axes]:
+    if offload.activations:
+        graph, axes = offload_activations(graph, axes, offload.activations)
+    if offload.parameters:
+        graph, axes = offload_parameters(graph, axes, offload.parameters)
+    return (offload_states(graph) if offload.optimizer else graph), axes
 
 
 def _assigned(partition: Partition, entry: Any) -> Partition:

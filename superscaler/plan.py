@@ -77,10 +77,13 @@ class PlanOptimizer:
 
 @dataclass(frozen=True)
 class PlanOffload:
-    """What waits in host memory while it is not used: `activations`, module patterns whose backward
-    reads them from there. `ahead`: how many copies in are under way before the one in use."""
+    """What is in host memory while it is not used: `activations` that the backward of modules (by
+    patterns) reads, the `optimizer`'s states, `parameters` (by patterns). `ahead`: how many copies
+    in are under way before the one in use."""
 
     activations: tuple[str, ...] = ()
+    optimizer: bool = False
+    parameters: tuple[str, ...] = ()
     ahead: int = 2
 
 
@@ -285,8 +288,15 @@ class _Reader:
         data = self.mapping(("offload",), value, PlanOffload, ())
         return PlanOffload(
             self.texts(("offload", "activations"), data.get("activations", [])),
+            self.truth(("offload", "optimizer"), data.get("optimizer", False)),
+            self.texts(("offload", "parameters"), data.get("parameters", [])),
             self.positive(("offload", "ahead"), data.get("ahead", PlanOffload.ahead)),
         )
+
+    def truth(self, path: tuple[Any, ...], value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.fail(path, f"expected true or false, found {value!r}")
+        return value
 
     def schedule(self, value: Any) -> PlanSchedule:
         data = self.mapping(("schedule",), value, PlanSchedule, ())

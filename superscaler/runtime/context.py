@@ -42,7 +42,7 @@ class Context:
         self.communicator = communicator
         self.device = torch.device(device)
         self._optimizer_step = optimizer_step
-        self._copies = copies or copies_of(self.device)
+        self.copies = copies or copies_of(self.device)
         self._fixed = {name: v for name, v in constants.items() if not _depends_on_time(v)}
         self._timed = {name: v for name, v in constants.items() if _depends_on_time(v)}
         self._own_mail: deque[Value] = deque()
@@ -225,11 +225,11 @@ class Context:
 
     def to_host(self, x: torch.Tensor) -> Value:
         """A copy of x in host memory."""
-        return self._copies.to_host(x)
+        return self.copies.to_host(x)
 
     def to_device(self, x: torch.Tensor) -> Value:
         """A copy, on the device, of x in host memory."""
-        return self._copies.to_device(x)
+        return self.copies.to_device(x)
 
     def optimizer_step(self, gradients: Mapping[Any, torch.Tensor]) -> None:
         """Update these parameters with the user's optimizer.

@@ -37,17 +37,12 @@ class MemoryMeter:
             self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(device))
             return result
         with _Counter() as counter:
-            counter.see(_in_host(self._executor), in_host=True)
+            counter.see(self._executor.host_values(), in_host=True)
             counter.see(_resting(self._executor))
             result = self._executor.step(batch)
         self.peak_bytes = max(self.peak_bytes, counter.device.peak)
         self.host_peak_bytes = max(self.host_peak_bytes, counter.host.peak)
         return result
-
-
-def _in_host(executor: RankExecutor) -> list[Any]:
-    """What the rank holds in host memory between steps."""
-    return []
 
 
 def _resting(executor: RankExecutor) -> list[Any]:

@@ -22,7 +22,7 @@ from superscaler.materialize.program import BOUNDARY, Conversion, Program
 from superscaler.schedule.segments import Segment
 from superscaler.simulate.constants import marked
 from superscaler.simulate.machine import COPY_LANES, Machine
-from superscaler.simulate.optimizer import optimizer_step
+from superscaler.simulate.optimizer import homes_of, optimizer_step
 from superscaler.simulate.record import Form, Free, Post, Record, Run, Take, Wait, contiguous
 from superscaler.simulate.recorder import Recorder, compiled
 from superscaler.transform.layout import Layout, output_layout
@@ -164,7 +164,10 @@ class _Work:
         recorder = Recorder(rank, is_cuda, self.machine.duration_us(rank))
         graph = self.program.partition.graph
         num_states = max((len(u.states) for u in graph.updates), default=0)
-        step = optimizer_step(graph.optimizer, num_states, is_cuda, recorder.apart)
+        homes = homes_of(self.program)
+        step = optimizer_step(
+            graph.optimizer, num_states, is_cuda, recorder.apart, recorder.copies(), homes
+        )
         constants = marked(self.emission.constants, function.constants(), rank, time)
         record = recorder.record(compiled(function), forms, constants, step)
         names = [spec.partition("@")[0] for _, spec in function.reads]

@@ -8,8 +8,9 @@ from superscaler.graph.axis import Axes, Iter, OperatorAxes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase, Ref
 from superscaler.graph.rule import Operands
-from superscaler.graph.tensor import PTensor, TensorKind
+from superscaler.graph.tensor import DEVICE, HOST, PTensor, TensorKind
 from superscaler.ops import rule_for
+from superscaler.ops.copies import TO_HOST
 from superscaler.transform.renumber import renumber
 
 Added = tuple[Operator, OperatorAxes]
@@ -35,7 +36,7 @@ class Additions:
 
     def copy(self, target: str, source: int, suffix: str, like: Operator, phase: Phase) -> Added:
         """`source` copied by operator `target`, in the module, and with the stage, of `like`."""
-        new = self._like(source, suffix)
+        new = self._like(source, suffix, HOST if target == TO_HOST else DEVICE)
         name = self.tensors[new].name
         op = Operator(
             self._number(),
@@ -86,13 +87,13 @@ class Additions:
         self.count += 1
         return self.count - 1
 
-    def _like(self, t: int, suffix: str) -> int:
+    def _like(self, t: int, suffix: str, memory: str = DEVICE) -> int:
         old = self.tensors[t]
         new = len(self.tensors)
         name = f"{old.name}.{suffix}"
         taken = sum(1 for known in self.tensors if known.name.startswith(name))
         name += str(taken) if taken else ""
-        self.tensors.append(PTensor(new, name, old.shape, old.dtype, TensorKind.VALUE))
+        self.tensors.append(PTensor(new, name, old.shape, old.dtype, TensorKind.VALUE, memory))
         self.slots.append(self.slots[t])
         self.factors.append(self.factors[t])
         return new

@@ -8,7 +8,7 @@ from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
-from superscaler.ops.copies import TO_HOST
+from superscaler.ops.copies import COPIES
 from superscaler.plan import Plan
 from superscaler.transform.cost import cost
 from superscaler.transform.select import matches
@@ -19,7 +19,7 @@ WINDOW = 0.25  # of a stage: how far a cut may move to cross fewer bytes
 def assign_stages(graph: Graph, axes: Axes, plan: Plan) -> list[int]:
     """The stage of every operator: forward by pattern or by cost, the rest follows."""
     forward = [
-        op.id for op in graph.operators if op.phase is Phase.FORWARD and op.target != TO_HOST
+        op.id for op in graph.operators if op.phase is Phase.FORWARD and op.target not in COPIES
     ]
     if any(s.modules for s in plan.stages):
         stage = _by_pattern(graph, plan, forward)
@@ -94,7 +94,7 @@ def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:
     for op in graph.operators:
         if op.id in forward:
             stage[op.id] = forward[op.id]
-        elif op.phase is Phase.FORWARD:  # a copy for the backward of operator `forward`
+        elif op.phase is Phase.FORWARD:  # a copy that operator `forward` reads, or its backward
             stage[op.id] = forward[op.forward]
         elif op.phase is Phase.BACKWARD:
             own = stage[op.forward] if op.forward >= 0 else last
