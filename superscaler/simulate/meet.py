@@ -52,7 +52,7 @@ def _on(
         ordered = tuple(parts) if channel.is_message else tuple(sorted(parts))
         receivers = tuple(i for i, part in enumerate(ordered) if parts[part])
         us = machine.collective_us(what.kind, size, channel.ranks)
-        lane = machine.link(channel.ranks)
+        lane = machine.lane(what.kind, channel.ranks)
         found.append(Met(ordered, us, lane, receivers, what.kind, size, channel.ranks))
     return found
 

@@ -69,6 +69,7 @@ class Script:
     resident_bytes: int
     peak_bytes: int
     holders: tuple[Holder, ...]
+    host_peak_bytes: int = 0
 
 
 def thinned(points: list[tuple[float, int]], count: int = 12) -> Curve:

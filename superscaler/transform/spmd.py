@@ -11,6 +11,7 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
+from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.context import context_axes
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
@@ -400,10 +401,11 @@ class _Work:
         )
 
     def param_only(self, op: Operator, stage: int) -> Placed:
-        """A cast or view of parameters runs where they rest; views run with their readers."""
+        """A cast of parameters runs where they rest; views and copies run with their readers."""
         gather = self.plan.optimizer.gather
         own = self.axes.operators[op.id]
-        timed = self.plan.microbatches > 1 and own.rule.is_view
+        follows = own.rule.is_view or op.target == TO_DEVICE
+        timed = self.plan.microbatches > 1 and follows
         grid = self.grid(stage, timed)
         roles = list(self.roles(op, grid))
         for dim, slot in self.resting.get(op.inputs[0], {}).items():

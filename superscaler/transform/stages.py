@@ -9,6 +9,7 @@ from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
+from superscaler.ops.copies import COPIES
 from superscaler.plan import Plan
 from superscaler.transform.cost import cost
 from superscaler.transform.select import matches
@@ -23,7 +24,9 @@ def assign_stages(graph: Graph, axes: Axes, plan: Plan) -> list[int]:
     same modules several times), each visit is a stage of its own: visit v of stage s of S is
     number v * S + s.
     """
-    forward = [op.id for op in graph.operators if op.phase is Phase.FORWARD]
+    forward = [
+        op.id for op in graph.operators if op.phase is Phase.FORWARD and op.target not in COPIES
+    ]
     if all(s.modules for s in plan.stages):
         stage = _by_pattern(graph, plan, forward)
     elif any(s.modules for s in plan.stages):
@@ -157,6 +160,8 @@ def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:
     for op in graph.operators:
         if op.id in forward:
             stage[op.id] = forward[op.id]
+        elif op.phase is Phase.FORWARD:  # a copy that operator `forward` reads, or its backward
+            stage[op.id] = forward[op.forward]
         elif op.phase is Phase.BACKWARD:
             own = stage[op.forward] if op.forward >= 0 else last
             makers = [graph.producer[t][0] for t in op.inputs if t in graph.producer]
