@@ -72,7 +72,8 @@ def data_edges(partition: Partition) -> list[Edge]:
 
 
 def update_edges(partition: Partition) -> list[Edge]:
-    """A parameter is updated in place, so its update comes after everything that reads it."""
+    """A parameter is updated in place, so its update comes after everything that reads it, or a
+    view of it."""
     graph = partition.graph
     edges = []
     for update in graph.updates:
@@ -82,7 +83,24 @@ def update_edges(partition: Partition) -> list[Edge]:
             if reader != update.operator:
                 match = _overwriting_match(rest, input_layout(partition, reader, i))
                 edges.append(Edge(reader, update.operator, OVERWRITTEN, match))
+        for reader in _readers_of_views(partition, update.param):
+            count = len(partition.placed[reader].grid.time_dims)
+            match = TimeMatch((ALL,) * count)
+            edges.append(Edge(reader, update.operator, OVERWRITTEN, match))
     return edges
+
+
+def _readers_of_views(partition: Partition, tensor: int) -> list[int]:
+    """The operators that read views of a tensor, or views of those."""
+    graph, found = partition.graph, []
+    stack = [tensor]
+    while stack:
+        for reader, _ in graph.consumers.get(stack.pop(), ()):
+            if partition.axes_of(reader).rule.is_view:
+                made = [t for t in graph.operators[reader].outputs if t in graph.consumers]
+                stack += made
+                found += [r for t in made for r, _ in graph.consumers[t]]
+    return sorted(set(found))
 
 
 def _overwriting_match(rest: Layout, reader: Layout) -> TimeMatch:
