@@ -270,10 +270,10 @@ class _Work:
         return tuple(roles)
 
     def is_spread(self, op: Operator) -> bool:
-        """Whether an operator of the forward makes much more of parameters than they are (a bias of
+        """Whether an operator makes much more of parameters than they are (a bias of
         each position from a table), or works on such a value and nothing of the batch: each
         microbatch makes it again, rather than keep it."""
-        if op.phase is not Phase.FORWARD or not all(t in self.fixed for t in op.inputs):
+        if not all(t in self.fixed for t in op.inputs):
             return False
         read = sum(self.graph.tensors[t].num_bytes for t in op.inputs if t in self.from_params)
         made = sum(self.graph.tensors[t].num_bytes for t in op.outputs if t >= 0)
@@ -283,8 +283,8 @@ class _Work:
         return False
 
     def partial_linear(self, op: Operator, stage: int) -> Placed | None:
-        """What is linear in a value summed over microbatches, and makes no more bytes of it, moves
-        before the sum: a view costs nothing, the sum of less is cheaper."""
+        """What is linear in a value summed over microbatches, and makes no more bytes of it in the
+        end, moves before the sum: a view costs nothing, the sum of less is cheaper."""
         grid, roles = self.split(op, stage, True)
         for i, tensor in enumerate(op.inputs):
             if tensor not in self.graph.producer or not self.is_linear(op, i):
@@ -298,16 +298,27 @@ class _Work:
 
     def is_linear(self, op: Operator, position: int) -> bool:
         """Whether an operator is linear in one input, as its others are zero or not added to it,
-        and makes no more bytes of it."""
-        own = self.axes.operators[op.id]
-        if own.rule.is_view:
+        and it, or the linear operators that alone read it in turn, make no more bytes of it."""
+        if self.axes.operators[op.id].rule.is_view:
             return len(op.inputs) == 1
-        if len(op.outputs) != 1:
-            return False
-        read, made = (self.graph.tensors[t].num_bytes for t in (op.inputs[position], op.outputs[0]))
-        zero = {i for i, t in enumerate(op.inputs) if self.is_zero(t)}
-        sets = own.rule.linear
-        return made <= read and any(position in s and s - {position} <= zero for s in sets)
+        bound = self.graph.tensors[op.inputs[position]].num_bytes
+        at: tuple[int, int] | None = (op.id, position)
+        while at is not None:
+            reader = self.graph.operators[at[0]]
+            if len(reader.outputs) != 1 or not self.adds_up(*at):
+                return False
+            if self.graph.tensors[reader.outputs[0]].num_bytes <= bound:
+                return True
+            readers = self.graph.consumers.get(reader.outputs[0], ())
+            at = readers[0] if len(readers) == 1 else None
+        return False
+
+    def adds_up(self, op: int, position: int) -> bool:
+        """Whether an operator's results on two values of an input add up to that on their sum."""
+        rule, inputs = self.axes.operators[op].rule, self.graph.operators[op].inputs
+        zero = {i for i, t in enumerate(inputs) if self.is_zero(t)}
+        is_view = rule.is_view and len(inputs) == 1
+        return is_view or any(position in s and s - {position} <= zero for s in rule.linear)
 
     def is_zero(self, tensor: int) -> bool:
         """Whether a tensor was made as zeros."""
