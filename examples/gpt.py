@@ -5,12 +5,17 @@
     superscaler launch build/gpt --nproc-per-node 2 --steps 50
     superscaler verify examples/gpt.py:workload --plan 'zero(dp=2, stage=3)' --devices 2
 
-Every size is a setting: `--set layers=96 --set hidden=12288 --set heads=96 --set meta=true`.
+Every size is a setting: `--set layers=96 --set hidden=12288 --set heads=96 --set meta=true`; so is
+a config of several. Those for long context are published with sequences of 2,048 to 12,288:
+
+    superscaler compile examples/gpt.py:workload --set config=l48_h5120 --set seq=12288 \\
+        --set meta=true --plan 'hybrid(tp=4, pp=2, microbatches=8)' --devices 8 --out build/gpt
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pydoc_data.topics import topics
 
 import torch
@@ -20,6 +25,26 @@ from torch.nn import functional as F
 import superscaler as ss
 
 NUM_TOKENS = 256  # a token is a byte
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that settings change one by one."""
+
+    layers: int
+    hidden: int
+    heads: int
+    seq: int
+    batch: int
+    vocab: int = NUM_TOKENS
+
+
+CONFIGS = {
+    "toy": Sizes(4, 128, 4, seq=64, batch=16),
+    "l32_h2560": Sizes(32, 2560, 32, seq=2048, batch=8, vocab=51200),
+    "l32_h4096": Sizes(32, 4096, 32, seq=2048, batch=8, vocab=51200),
+    "l48_h5120": Sizes(48, 5120, 32, seq=2048, batch=8, vocab=51200),
+}
 
 
 class Attention(nn.Module):
@@ -68,26 +93,18 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder-only transformer over `vocab` tokens."""
+    """A decoder-only transformer."""
 
-    def __init__(
-        self,
-        vocab: int,
-        layers: int,
-        hidden: int,
-        heads: int,
-        seq: int,
-        tied: bool,
-        dropout: float,
-        fused: bool,
-    ) -> None:
+    def __init__(self, sizes: Sizes, tied: bool, dropout: float, fused: bool) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocab, hidden)
-        self.positions = nn.Embedding(seq, hidden)
+        self.tokens = nn.Embedding(sizes.vocab, sizes.hidden)
+        self.positions = nn.Embedding(sizes.seq, sizes.hidden)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Block(hidden, heads, dropout, fused) for _ in range(layers))
-        self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, vocab, bias=False)
+        self.layers = nn.ModuleList(
+            Block(sizes.hidden, sizes.heads, dropout, fused) for _ in range(sizes.layers)
+        )
+        self.norm = nn.LayerNorm(sizes.hidden)
+        self.head = nn.Linear(sizes.hidden, sizes.vocab, bias=False)
         if tied:
             self.head.weight = self.tokens.weight
         self.apply(self._init_weights)
@@ -125,12 +142,12 @@ def batches(batch: int, seq: int, seed: int) -> Iterator[dict[str, torch.Tensor]
 
 
 def workload(
-    layers: int = 4,
-    hidden: int = 128,
-    heads: int = 4,
-    seq: int = 64,
-    batch: int = 16,
-    vocab: int = NUM_TOKENS,
+    layers: int | None = None,
+    hidden: int | None = None,
+    heads: int | None = None,
+    seq: int | None = None,
+    batch: int | None = None,
+    vocab: int | None = None,
     tied: bool = False,
     dropout: float = 0.0,
     fused: bool = True,
@@ -138,19 +155,28 @@ def workload(
     clip: float | None = None,
     meta: bool = False,
     seed: int = 0,
+    config: str = "toy",
 ) -> ss.Workload:
-    """The GPT and its text; `meta` leaves the weights to be made at run time, shard by shard."""
-    if vocab < NUM_TOKENS:
-        raise ValueError(f"vocab is {vocab}, but the text's bytes need {NUM_TOKENS}")
+    """The GPT of a config, with the sizes given, and its text.
+
+    `meta` leaves the weights to be made at run time, shard by shard.
+    """
+    if config not in CONFIGS:
+        raise ValueError(f"config is {config!r}, expected one of {', '.join(CONFIGS)}")
+    given = {"layers": layers, "hidden": hidden, "heads": heads, "seq": seq}
+    given |= {"batch": batch, "vocab": vocab}
+    sizes = replace(CONFIGS[config], **{k: n for k, n in given.items() if n is not None})
+    if sizes.vocab < NUM_TOKENS:
+        raise ValueError(f"vocab is {sizes.vocab}, but the text's bytes need {NUM_TOKENS}")
     torch.manual_seed(seed)
     with torch.device("meta" if meta else "cpu"):
-        model = GPT(vocab, layers, hidden, heads, seq, tied, dropout, fused)
+        model = GPT(sizes, tied, dropout, fused)
     return ss.Workload(
         step=step,
         model=model,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=lr),
-        batch=next(batches(batch, seq, seed)),
+        batch=next(batches(sizes.batch, sizes.seq, seed)),
         clip_grad_norm=clip,
-        data=lambda: batches(batch, seq, seed),
+        data=lambda: batches(sizes.batch, sizes.seq, seed),
         seed=seed,
     )
