@@ -121,6 +121,23 @@ def test_a_sequence_that_cannot_be_split_is_refused(gpt: Case) -> None:
         ss.compile(gpt[1], context_parallel(cp=5))
 
 
+def test_a_split_of_what_each_head_puts_out(gpt: Case) -> None:
+    """Blocks need it whole, whatever the plan says of attention."""
+    text = """
+stages: [{devices: [0, 1, 2, 3], mesh: {cp: 2, tp: 2}}]
+splits:
+- {axis: context, dim: cp}
+- {axis: "layers.*.attention.value.weight:0.1", dim: tp}
+rewrites: [{algorithm: ring_attention}]
+"""
+    agrees(gpt, ss.Plan.from_yaml(text))
+
+
+def test_stripes_that_do_not_come_out_even_are_refused(gpt: Case) -> None:
+    with pytest.raises(ss.SuperScalerError, match=r"split context on cp by 5.*not divisible by 5"):
+        ss.compile(gpt[1], context_parallel(cp=5, striped=True))
+
+
 def test_a_model_without_attention_is_refused() -> None:
     step = lambda model, batch: model(batch["x"]).sum()  # noqa: E731
     graph = ss.trace(step, torch.nn.Linear(4, 4), {"x": torch.randn(4, 4)}, torch.optim.SGD)

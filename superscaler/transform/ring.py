@@ -113,14 +113,19 @@ def _on_blocks(tensors: list[PTensor], op: Operator, count: int) -> tuple[Operat
 
 
 def _same_placement(partition: Partition, old: int, own: OperatorAxes, by_output: bool) -> Placed:
-    """The placement of operator `old` for one with its axes, or only with its output's."""
+    """The placement of operator `old` for one with its axes, or only with its output's.
+
+    What cannot be split any more (head dims of values) is done on each device.
+    """
     placed, before = partition.placed[old], partition.axes_of(old)
     if by_output:
         number = dict(zip(before.outputs[0], own.outputs[0]))
     else:
         found = {(it.local, it.leaf): k for k, it in enumerate(own.iters)}
         number = {k: found[it.local, it.leaf] for k, it in enumerate(before.iters)}
-    return replace(placed, roles=tuple(number[r] if r >= 0 else r for r in placed.roles))
+    free = {k: n for k, n in number.items() if n >= 0 and not own.iters[n].frozen}
+    roles = tuple(free.get(r, REPLICATE) if r >= 0 else r for r in placed.roles)
+    return replace(placed, roles=roles)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from random import Random
 
@@ -13,6 +14,7 @@ from superscaler.plan import (
     Plan,
     PlanAssign,
     PlanOptimizer,
+    PlanRewrite,
     PlanSplit,
     PlanStage,
 )
@@ -36,7 +38,7 @@ def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
         splits.append(PlanSplit(_axis(rng, axes, microbatches), "mb", uneven=True))
     if rng.random() < 0.25:
         splits += _cuts(rng, graph, axes)
-    return Plan(
+    plan = Plan(
         stages=stages,
         microbatches=microbatches,
         splits=tuple(splits),
@@ -45,6 +47,18 @@ def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
         optimizer=_optimizer(rng, dims),
         assign=tuple(_assign(rng, graph, axes) for _ in range(rng.random() < 0.15)),
     )
+    return _in_context(rng, graph, plan) if "cp" in dims else plan
+
+
+def _in_context(rng: Random, graph: Graph, plan: Plan) -> Plan:
+    """Often with attention's positions split on cp: contiguous or striped, in a ring or not."""
+    if not any("attention" in op.target for op in graph.operators) or rng.random() < 0.3:
+        return plan
+    striped = rng.random() < 0.4
+    split = PlanSplit("context", "cp", uneven=not striped, striped=striped)
+    ring = PlanRewrite("ring_attention", options={"dim": "cp"})
+    rewrites = (ring,) if rng.random() < 0.6 else ()
+    return replace(plan, splits=(split, *plan.splits), rewrites=rewrites)
 
 
 def _stages(rng: Random) -> tuple[PlanStage, ...]:
