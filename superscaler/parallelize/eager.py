@@ -46,6 +46,13 @@ class EagerExecutor:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def new_state(self, placed: Placed, dtype: torch.dtype) -> Tensor:
+        """A state tensor of a parameter, zero."""
+        return torch.zeros(placed.shape, dtype=dtype, device=self.device)
+
+    def finish_copies(self) -> None:
+        """Nothing rests in host memory but on a CPU."""
+
     @property
     def parameters(self) -> dict[Key, nn.Parameter]:
         return {(name, ()): p for name, p in self.model.named_parameters()}

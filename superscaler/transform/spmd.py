@@ -283,8 +283,8 @@ class _Work:
         return False
 
     def partial_linear(self, op: Operator, stage: int) -> Placed | None:
-        """What is linear in a value summed over microbatches, and makes no more bytes of it in the
-        end, moves before the sum: a view costs nothing, the sum of less is cheaper."""
+        """What is linear in a value summed over microbatches, and makes fewer bytes of it in the
+        end, moves before the sum, as views do: those cost nothing."""
         grid, roles = self.split(op, stage, True)
         for i, tensor in enumerate(op.inputs):
             if tensor not in self.graph.producer or not self.is_linear(op, i):
@@ -298,7 +298,7 @@ class _Work:
 
     def is_linear(self, op: Operator, position: int) -> bool:
         """Whether an operator is linear in one input, as its others are zero or not added to it,
-        and it, or the linear operators that alone read it in turn, make no more bytes of it."""
+        and it, or the linear operators that alone read it in turn, make fewer bytes of it."""
         if self.axes.operators[op.id].rule.is_view:
             return len(op.inputs) == 1
         bound = self.graph.tensors[op.inputs[position]].num_bytes
@@ -307,7 +307,7 @@ class _Work:
             reader = self.graph.operators[at[0]]
             if len(reader.outputs) != 1 or not self.adds_up(*at):
                 return False
-            if self.graph.tensors[reader.outputs[0]].num_bytes <= bound:
+            if self.graph.tensors[reader.outputs[0]].num_bytes < bound:
                 return True
             readers = self.graph.consumers.get(reader.outputs[0], ())
             at = readers[0] if len(readers) == 1 else None

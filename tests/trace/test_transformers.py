@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -12,17 +9,15 @@ import torch
 from compare import compare
 
 from superscaler.graph.graph import Graph
-from superscaler.workload import cast
+from superscaler.workload import cast, load_workload
 
-sys.path.append(str(Path(__file__).parents[1] / "models"))
-
+MODELS = Path(__file__).parents[1] / "models"
 NAMES = ["llama", "gpt2", "bert", "vit", "swin", "mbart", "t5", "whisper", "mixtral", "resnet"]
 
 
 def _compare(name: str) -> Graph:
-    build = getattr(importlib.import_module(name), name)
-    small = {"layers": 2} if "layers" in signature(build).parameters else {}
-    workload = cast(build(**small), torch.float64)
+    small = {} if name in ("swin", "resnet") else {"layers": 2}
+    workload = cast(load_workload(f"{MODELS / name}.py:{name}", small), torch.float64)
     return compare(workload.step, workload.model, workload.batch)
 
 

@@ -11,6 +11,7 @@ from superscaler.graph.graph import Graph
 from superscaler.plan import (
     ORDERS,
     TWO_WAY_ORDERS,
+    V_ORDERS,
     Plan,
     PlanAssign,
     PlanOptimizer,
@@ -27,8 +28,12 @@ def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
     """A plan of one to four stages whose splits mostly fit the graph's axes."""
     stages = _stages(rng)
     order = rng.choice(ORDERS)
-    if order in TWO_WAY_ORDERS and len(stages) % 2 == 0:
+    if len(stages) % 2:
+        order = "nf1b" if order in (*TWO_WAY_ORDERS, *V_ORDERS) else order
+    elif order in TWO_WAY_ORDERS:
         stages = _mirrored(stages)
+    elif order in V_ORDERS:
+        stages = _there_and_back(stages)
     dims = sorted({name for stage in stages for name in stage.mesh})
     microbatches = rng.choice((1, 1, 2, 2, 3, 4))
     splits = [split for dim in dims for split in _splits(rng, graph, axes, dim)]
@@ -86,6 +91,12 @@ def _mirrored(stages: tuple[PlanStage, ...]) -> tuple[PlanStage, ...]:
     """Each stage on its own device and on that of its mirror image, halves of the batch on each."""
     count = len(stages)
     return tuple(PlanStage((s, count - 1 - s), {"dp": 2}) for s in range(count))
+
+
+def _there_and_back(stages: tuple[PlanStage, ...]) -> tuple[PlanStage, ...]:
+    """Two stages a device, in V form."""
+    count = len(stages)
+    return tuple(PlanStage((min(s, count - 1 - s),), {"dp": 1}) for s in range(count))
 
 
 def _cuts(rng: Random, graph: Graph, axes: Axes) -> list[PlanSplit]:
