@@ -60,8 +60,12 @@ class Search:
             if estimate.fits:
                 estimates.append(estimate)
                 best_us = min(best_us, estimate.step_us)
-        finals = sorted(estimates, key=lambda m: m.step_us)[:FINALISTS]
-        whole = [m for m in (self.measure(f.candidate) for f in finals) if m.fits]
+        whole: list[Measured] = []
+        for final in sorted(estimates, key=lambda m: m.step_us):
+            found = self.measure(final.candidate)
+            whole += [found] if found.fits else []
+            if len(whole) == FINALISTS:
+                break
         return min(whole, key=lambda m: m.step_us, default=None)
 
     def bound_us(self, candidate: Candidate) -> float:
