@@ -42,6 +42,17 @@ def test_gpt_on_the_meta_device() -> None:
     assert ss.verify(gpt, "zero(dp=2, stage=3)", processes=False).ok
 
 
+def test_custom_operator() -> None:
+    workload = ss.load_workload(f"{ROOT}/examples/custom_operator.py:workload", {})
+    graph = ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)
+    own = [op for op in graph.operators if op.target.startswith("examples.squared_relu")]
+    assert len(own) == 2
+    program = ss.compile(graph, "megatron(tp=2)")
+    assert "squared_relu" in program.files["program_0.py"]
+    assert len(program.program.conversions) == 1  # after the second layer
+    assert ss.verify(workload, "megatron(tp=2)", processes=False).ok
+
+
 @pytest.mark.dist
 def test_llama() -> None:
     llama = ss.load_workload(f"{ROOT}/examples/llama_hf.py:workload", SMALL_LLAMA)

@@ -10,6 +10,7 @@ from pathlib import Path
 from superscaler.errors import PlanError
 from superscaler.plan import Plan
 from superscaler.policies import beyond, context, parallel
+from superscaler.policies.offload import offload
 
 POLICIES: dict[str, Callable[..., Plan]] = {
     f.__name__: f
@@ -24,6 +25,7 @@ POLICIES: dict[str, Callable[..., Plan]] = {
         beyond.interlaced,
         beyond.three_f_one_b,
         context.context_parallel,
+        offload,
     )
 }
 WAY = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"
