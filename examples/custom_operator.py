@@ -3,7 +3,7 @@
     superscaler axes examples/custom_operator.py:workload
     superscaler verify examples/custom_operator.py:workload --plan 'megatron(tp=2)' --devices 2
 
-Two operators are registered with torch (a kernel and its backward) and with SuperScaler, which needs
+Two operators are registered with torch (a kernel and its backward) and with SuperScaler, which has
 to know their dims: `rows` and `features` appear in inputs and output alike, so either can be split.
 """
 

@@ -10,31 +10,22 @@ real steps are measured in turn, so that what else the machine does slows down b
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import superscaler as ss
 from superscaler.cluster import Cluster, Device
 from superscaler.cluster.measure import measure_device, measure_links, measured_cluster
-from superscaler.cluster.profile import LinkTime, OperatorTime, Profile
+from superscaler.cluster.profile import LinkTime, Profile
 from superscaler.compiler import CompiledProgram
-from superscaler.runtime import RankExecutor, load_rank
-from superscaler.runtime.memory import MemoryMeter
-from superscaler.runtime.processes import ProcessCommunicator
-from superscaler.simulate.measure_rank import RankMeter
+from superscaler.simulate.real_steps import CORES, Job, RealSteps, run_real_steps
 from superscaler.simulate.simulation import Simulation
 from superscaler.workload import Workload, load_workload
 
@@ -56,9 +47,6 @@ PLANS = {
     "tp2 x pp2": "hybrid(tp=2, pp=2, microbatches=4)",
 }
 
-CORES = os.cpu_count() or 1
-STEPS_PER_ROUND = 3
-
 
 @dataclass(frozen=True)
 class Case:
@@ -67,25 +55,6 @@ class Case:
     model: str
     plan: str
     program: CompiledProgram
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A case on real processes: its kernels, median and shortest step in us, bytes by rank."""
-
-    profile: Profile
-    step_us: float
-    shortest_us: float
-    peak_bytes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class RankResult:
-    """What one process finds of a case."""
-
-    steps_us: list[float]
-    peak_bytes: int
-    operators: tuple[OperatorTime, ...]
 
 
 def main() -> None:
@@ -97,8 +66,8 @@ def main() -> None:
     lines = [f"torch {torch.__version__}, Gloo processes of one thread, {CORES} cores", "", _HEADER]
     print("\n".join(lines), flush=True)
     rows = []
-    for case, found in _measure(cases, device, links, arguments):
-        rows.append((case, case.program.simulate(cluster, found.profile), found))
+    for case, found, profile in _measure(cases, device, links, arguments.rounds):
+        rows.append((case, case.program.simulate(cluster, profile), found))
         lines.append(_row(*rows[-1]))
         print(lines[-1], flush=True)
     lines += ["", *_summary(rows)]
@@ -133,76 +102,19 @@ def _cases(arguments: argparse.Namespace, cluster: Cluster) -> list[Case]:
     return cases
 
 
-def _state(work: Workload) -> dict[str, torch.Tensor]:
-    return {**dict(work.model.named_parameters()), **dict(work.model.named_buffers())}
-
-
-# the real thing
-
-
 def _measure(
-    cases: list[Case], device: Device, links: tuple[LinkTime, ...], arguments: argparse.Namespace
-) -> Iterator[tuple[Case, Measured]]:
-    """Every case on real processes, its kernels and its steps in turn, so that whatever else the
-    machine does slows down both alike."""
+    cases: list[Case], device: Device, links: tuple[LinkTime, ...], rounds: int
+) -> Iterator[tuple[Case, RealSteps, Profile]]:
+    """Every case on real processes, with a profile of its own kernels."""
     for size in sorted({case.program.world_size for case in cases}):
         chosen = [case for case in cases if case.program.world_size == size]
-        jobs = [
-            (c.model, c.program.files, [r.ranks[0] for r in c.program.simulate().classes])
-            for c in chosen
-        ]
-        with tempfile.TemporaryDirectory(prefix="bench-simulate-") as folder:
-            mp.spawn(_run_rank, (size, folder, jobs, arguments.rounds), nprocs=size)
-            ranks = [torch.load(f"{folder}/{r}.out", weights_only=False) for r in range(size)]
-        for place, case in enumerate(chosen):
-            found = [rank[place] for rank in ranks]
-            steps = [max(us) for us in zip(*(f.steps_us for f in found), strict=True)]
-            peaks = tuple(f.peak_bytes for f in found)
-            operators = _merged([t for f in found for t in f.operators])
-            profile = Profile(device.kind, operators, links)
-            yield case, Measured(profile, statistics.median(steps), min(steps), peaks)
-
-
-def _merged(times: list[OperatorTime]) -> tuple[OperatorTime, ...]:
-    """One time for each kernel: the mean of the ranks'."""
-    by_work: dict[Any, list[float]] = {}
-    for entry in times:
-        by_work.setdefault(entry.work, []).append(entry.us)
-    return tuple(OperatorTime(work, statistics.mean(us)) for work, us in by_work.items())
-
-
-def _run_rank(rank: int, size: int, folder: str, jobs: list[Any], rounds: int) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    results = []
-    for model, files, measured_ranks in jobs:
-        work = _workload(model)
-        program = load_rank(files, rank)
-        communicator = ProcessCommunicator(program.manifest.get("groups", ()))
-        executor = RankExecutor(program, communicator, optimizer=work.optimizer)
-        executor.load_weights(_state(work))
-        alone = RankMeter(files, rank, _state(work), work.optimizer)
-        executor.step(work.batch)
-        times: list[float] = []
-        for _ in range(rounds):
-            dist.barrier()
-            if rank in measured_ranks or size <= CORES:
-                alone.step(work.batch)
-            times += [_timed(executor, work.batch) for _ in range(STEPS_PER_ROUND)]
-        meter = MemoryMeter(executor)
-        meter.step(work.batch)
-        results.append(RankResult(times, meter.peak_bytes, alone.operators))
-    torch.save(results, f"{folder}/{rank}.out")
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def _timed(executor: RankExecutor, batch: Any) -> float:
-    dist.barrier()
-    begun = time.perf_counter()
-    executor.step(batch)
-    return (time.perf_counter() - begun) * 1e6
+        jobs = []
+        for case in chosen:
+            name, settings = MODELS[case.model]
+            measured = tuple(c.ranks[0] for c in case.program.simulate().classes)
+            jobs.append(Job(name, case.program.files, measured, settings))
+        for case, found in zip(chosen, run_real_steps(jobs, size, rounds)):
+            yield case, found, Profile(device.kind, found.operators, links)
 
 
 # the table
@@ -213,7 +125,7 @@ _HEADER = (
 )
 
 
-def _memory_error(predicted: Simulation, found: Measured) -> float:
+def _memory_error(predicted: Simulation, found: RealSteps) -> float:
     """The relative error of the rank where it is largest."""
     errors = [
         c.peak_bytes / found.peak_bytes[rank] - 1 for c in predicted.classes for rank in c.ranks
@@ -221,17 +133,17 @@ def _memory_error(predicted: Simulation, found: Measured) -> float:
     return max(errors, key=abs)
 
 
-def _row(case: Case, predicted: Simulation, found: Measured) -> str:
+def _row(case: Case, predicted: Simulation, found: RealSteps) -> str:
     time_error = predicted.step_us / found.step_us - 1
     return (
         f"{case.model:6} {case.plan:10} {predicted.peak_bytes / 2**20:20.2f} "
         f"{max(found.peak_bytes) / 2**20:9.2f} {_memory_error(predicted, found):+12.3%}   "
         f"{predicted.step_us / 1e3:18.1f} {found.step_us / 1e3:9.1f} "
-        f"{found.shortest_us / 1e3:9.1f} {time_error:+7.1%}"
+        f"{min(found.steps_us) / 1e3:9.1f} {time_error:+7.1%}"
     )
 
 
-def _summary(rows: list[tuple[Case, Simulation, Measured]]) -> list[str]:
+def _summary(rows: list[tuple[Case, Simulation, RealSteps]]) -> list[str]:
     memory = [abs(_memory_error(p, m)) for _, p, m in rows]
     times = [abs(p.step_us / m.step_us - 1) for _, p, m in rows]
     out = [

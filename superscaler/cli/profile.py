@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from superscaler.cli.options import Dtype, Settings, load, trace_workload
+from superscaler.cli.options import Dtype, Settings, load, read_settings, trace_workload
 from superscaler.cli.output import print_table, print_text, progress
 from superscaler.errors import PlanError
 
@@ -45,6 +45,14 @@ def profile(
             show_default=False,
         ),
     ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            help="With --check: run the workload's ranks under this plan as well, and print its "
+            "step time and peak bytes, predicted and measured.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Measure operators and links of this machine: a profile, and a cluster for it.
 
@@ -53,6 +61,9 @@ def profile(
         superscaler profile examples/gpt.py:workload --out build/profile.json
 
         superscaler profile examples/gpt.py:workload --check build/profile.json
+
+        superscaler profile examples/gpt.py:workload --check build/profile.json \\
+            --plan 'zero(dp=2, stage=3)'
     """
     from superscaler.cluster.measure import (
         measure_device,
@@ -62,6 +73,8 @@ def profile(
     )
     from superscaler.cluster.profile import Profile
 
+    if plan is not None and (check is None or workload is None):
+        raise PlanError("--plan: expected a workload and --check PROFILE with it; add them")
     counts = possible(_counts(ranks))
     known = Profile.load(check) if check is not None else None
     with progress("measuring the device") as say:
@@ -75,6 +88,8 @@ def profile(
             links = measure_links(counts)
     if known is not None:
         _print_errors(operators, device, known)
+        if plan is not None and workload is not None:
+            _check_step(workload, settings, plan, device, known)
         return
     cluster = measured_cluster(device, links, max(counts, default=1))
     made = Profile(device.kind, operators, links)
@@ -151,3 +166,41 @@ def _print_errors(operators: tuple[OperatorTime, ...], device: Device, known: Pr
     count = str(len(operators))
     table.add_row("all of them", count, f"{total:.0f}", f"{plain:+.0%}", f"{corrected:+.0%}")
     print_table(table)
+
+
+def _check_step(
+    workload: str, settings: list[str] | None, plan: str, device: Device, known: Profile
+) -> None:
+    """A real step under a plan: its time with the profile's links and kernels timed now."""
+    import superscaler as ss
+    from superscaler.cluster.measure import measured_cluster
+    from superscaler.cluster.profile import Profile
+    from superscaler.simulate.real_steps import Job, run_real_steps
+
+    made = load(workload, settings, None)
+    program = ss.compile(trace_workload(made), plan)
+    size = program.world_size
+    measured = tuple(c.ranks[0] for c in program.simulate().classes)
+    job = Job(workload, program.files, measured, read_settings(settings))
+    with progress(f"running {size} ranks"):
+        found = run_real_steps([job], size, rounds=3)[0]
+    cluster = measured_cluster(device, known.links, size)
+    rows = []
+    for name, profile in (
+        ("profile", known),
+        ("kernels timed now", Profile(device.kind, found.operators, known.links)),
+    ):
+        step_us = program.simulate(cluster, profile).step_us
+        rows.append((name, step_us, step_us / found.step_us - 1))
+    print_text("")
+    for name, step_us, error in rows:
+        print_text(
+            f"step by {name}: predicted {step_us / 1e3:.1f} ms, measured "
+            f"{found.step_us / 1e3:.1f} ms ({error:+.0%})"
+        )
+    for group in program.simulate(cluster).classes:
+        real = max(found.peak_bytes[rank] for rank in group.ranks)
+        print_text(
+            f"{group.name}: predicted {group.peak_bytes:,} bytes, counted {real:,} "
+            f"({group.peak_bytes / real - 1:+.2%})"
+        )

@@ -33,12 +33,18 @@ def test_profile_then_check(tmp_path: Path) -> None:
     assert checked.exit_code == 0, checked.output
     assert "aten.mm.default" in checked.stdout
     assert "all of them" in checked.stdout
+    plan = ["--plan", "data_parallel(dp=2)"]
+    stepped = CliRunner().invoke(app, ["profile", *GPT, "--check", str(out), *plan])
+    assert stepped.exit_code == 0, stepped.output
+    assert "step by kernels timed now: predicted" in stepped.stdout
+    assert "(+0.00%)" in stepped.stdout  # bytes
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--ranks", "many"], "expected numbers of processes, 2 among them"),
+        (["--plan", "zero(dp=2)"], "--plan: expected a workload and --check PROFILE with it"),
         (["--check", "nowhere.json"], "profile 'nowhere.json': no such file"),
     ],
 )
