@@ -23,12 +23,13 @@ NUM_TOKENS = 256  # a token is a byte
 
 
 class Attention(nn.Module):
-    """Causal self-attention."""
+    """Causal self-attention; without `fused`, as products with all scores in memory."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+    def __init__(self, hidden: int, heads: int, dropout: float, fused: bool) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.fused = fused
         self.query = nn.Linear(hidden, hidden)
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, hidden)
@@ -40,6 +41,11 @@ class Attention(nn.Module):
             project(x).view(split).transpose(1, 2) for project in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
+        if not self.fused:
+            scores = query @ key.transpose(-2, -1) / key.shape[-1] ** 0.5
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+            weights = F.dropout(scores.masked_fill(later, float("-inf")).softmax(-1), dropout)
+            return self.output((weights @ value).transpose(1, 2).flatten(2))
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
@@ -47,10 +53,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each behind a norm and around a residual."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+    def __init__(self, hidden: int, heads: int, dropout: float, fused: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden)
-        self.attention = Attention(hidden, heads, dropout)
+        self.attention = Attention(hidden, heads, dropout, fused)
         self.norm2 = nn.LayerNorm(hidden)
         self.fc1 = nn.Linear(hidden, 4 * hidden)
         self.fc2 = nn.Linear(4 * hidden, hidden)
@@ -65,13 +71,21 @@ class GPT(nn.Module):
     """A decoder-only transformer over `vocab` tokens."""
 
     def __init__(
-        self, vocab: int, layers: int, hidden: int, heads: int, seq: int, tied: bool, dropout: float
+        self,
+        vocab: int,
+        layers: int,
+        hidden: int,
+        heads: int,
+        seq: int,
+        tied: bool,
+        dropout: float,
+        fused: bool,
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocab, hidden)
         self.positions = nn.Embedding(seq, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Block(hidden, heads, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(Block(hidden, heads, dropout, fused) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.head = nn.Linear(hidden, vocab, bias=False)
         if tied:
@@ -119,6 +133,7 @@ def workload(
     vocab: int = NUM_TOKENS,
     tied: bool = False,
     dropout: float = 0.0,
+    fused: bool = True,
     lr: float = 1e-3,
     clip: float | None = None,
     meta: bool = False,
@@ -129,7 +144,7 @@ def workload(
         raise ValueError(f"vocab is {vocab}, but the text's bytes need {NUM_TOKENS}")
     torch.manual_seed(seed)
     with torch.device("meta" if meta else "cpu"):
-        model = GPT(vocab, layers, hidden, heads, seq, tied, dropout)
+        model = GPT(vocab, layers, hidden, heads, seq, tied, dropout, fused)
     return ss.Workload(
         step=step,
         model=model,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from superscaler.plan import Plan
     from superscaler.trace import trace
     from superscaler.transform import (
+        Offload,
         Recompute,
         Replicate,
         Split,
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cluster",
+    "Offload",
     "Plan",
     "Recompute",
     "Replicate",
@@ -61,6 +63,7 @@ __all__ = [
 
 _MODULE_OF = {
     "Cluster": "superscaler.cluster",
+    "Offload": "superscaler.transform",
     "Plan": "superscaler.plan",
     "Recompute": "superscaler.transform",
     "Replicate": "superscaler.transform",

@@ -20,7 +20,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import materialize
 from superscaler.materialize.program import Program
-from superscaler.plan import Plan, PlanSchedule
+from superscaler.plan import Plan, PlanOffload, PlanSchedule
 from superscaler.schedule.build import build_schedule
 from superscaler.schedule.orders import sequences
 from superscaler.schedule.problem import Schedule
@@ -30,10 +30,12 @@ from superscaler.simulate.best_order import Ordered, best_order
 from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.cut_regions import cut_regions
+from superscaler.transform.offload import offload_activations
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
 from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
 from superscaler.transform.recompute import module_regions, recompute
+from superscaler.transform.rest import offload_parameters, offload_states
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
 from superscaler.transform.stages import num_visits
@@ -208,6 +210,7 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     regions = {**module_regions(graph, plan.recompute), **cut_regions(graph, axes, plan)}
     if regions:
         graph, axes = recompute(graph, axes, regions)
+    graph, axes = _offloaded(graph, axes, plan.offload)
     partition = apply_plan(graph, axes, plan)
     for rewrite in plan.rewrites:
         chosen = select(partition.graph, *rewrite.operators)
@@ -217,7 +220,15 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     labels = {placed.label for placed in partition.placed}
     devices = [stage.devices for stage in plan.stages] * num_visits(labels, len(plan.stages))
     found = sequences(plan.order, devices, plan.microbatches, labels)
-    return replace(partition, sequences=found)
+    return replace(partition, sequences=found, copies_ahead=plan.offload.ahead)
+
+
+def _offloaded(graph: Graph, axes: Axes, offload: PlanOffload) -> tuple[Graph, Axes]:
+    if offload.activations:
+        graph, axes = offload_activations(graph, axes, offload.activations)
+    if offload.parameters:
+        graph, axes = offload_parameters(graph, axes, offload.parameters)
+    return (offload_states(graph) if offload.optimizer else graph), axes
 
 
 def _assigned(partition: Partition, entry: Any) -> Partition:

@@ -21,9 +21,10 @@ OBJECTIVES = ("makespan", "span")
 
 @dataclass(frozen=True)
 class PlanSplit:
-    """Every operator that has `axis` is split on it along mesh dim `dim`; or, with `parts`, in time:
-    the same devices work on one part after the other (`dim` then only names the split), and, with
-    `recompute`, run each part's forward again right before its backward.
+    """Every operator that has `axis` is split on it along mesh dim `dim`; with `parts`, in time.
+
+    In time, the same devices work on one part after the other (`dim` then only names the split),
+    and, with `recompute`, run each part's forward again right before its backward.
 
     `axis` is an axis name (`batch`), a spot (`layers.*.fc1.weight:0`: dim 0 of these parameters),
     `auto` (the axes worth splitting, found from the graph), `sequence` (the token axes of what
@@ -95,6 +96,18 @@ class PlanOptimizer:
 
 
 @dataclass(frozen=True)
+class PlanOffload:
+    """What is in host memory while it is not used: `activations` that the backward of modules (by
+    patterns) reads, the `optimizer`'s states, `parameters` (by patterns). `ahead`: how many copies
+    in are under way before the one in use."""
+
+    activations: tuple[str, ...] = ()
+    optimizer: bool = False
+    parameters: tuple[str, ...] = ()
+    ahead: int = 2
+
+
+@dataclass(frozen=True)
 class PlanSchedule:
     """For `order: auto`: how long the solver may search, and what it makes short ("makespan": the
     step; "span": the time of the device that takes longest from its first task to its last)."""
@@ -129,6 +142,7 @@ class Plan:
     name: str = ""
     schedule: PlanSchedule = PlanSchedule()
     backward: str = ""
+    offload: PlanOffload = PlanOffload()
 
     @property
     def splits_backward(self) -> bool:
@@ -200,7 +214,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
     for name in ("stages", "splits", "rewrites", "assign"):
         if name in data:
             data[name] = [trimmed(item) for item in getattr(plan, name)]
-    for name in ("optimizer", "schedule"):
+    for name in ("optimizer", "schedule", "offload"):
         if name in data:
             data[name] = trimmed(getattr(plan, name))
     if plan.order not in ORDERS:
@@ -274,6 +288,7 @@ class _Reader:
             name=str(data.get("name", "")),
             schedule=self.schedule(data.get("schedule", {})),
             backward=self.backward(data.get("backward", "")),
+            offload=self.offload(data.get("offload", {})),
         )
 
     def order(self, value: Any) -> str:
@@ -287,6 +302,20 @@ class _Reader:
         if value not in BACKWARDS:
             raise self.fail(("backward",), f"expected fused or split, found {value!r}")
         return str(value)
+
+    def offload(self, value: Any) -> PlanOffload:
+        data = self.mapping(("offload",), value, PlanOffload, ())
+        return PlanOffload(
+            self.texts(("offload", "activations"), data.get("activations", [])),
+            self.truth(("offload", "optimizer"), data.get("optimizer", False)),
+            self.texts(("offload", "parameters"), data.get("parameters", [])),
+            self.positive(("offload", "ahead"), data.get("ahead", PlanOffload.ahead)),
+        )
+
+    def truth(self, path: tuple[Any, ...], value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.fail(path, f"expected true or false, found {value!r}")
+        return value
 
     def schedule(self, value: Any) -> PlanSchedule:
         data = self.mapping(("schedule",), value, PlanSchedule, ())

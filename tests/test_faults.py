@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from planted import Files, alone, edit
 from subjects import gpt, mlp
 
 from superscaler.emit.validate import validate_files
@@ -14,23 +15,6 @@ from superscaler.plan import Plan
 from superscaler.runtime.failures import CommunicationError
 from superscaler.transform import Replicate, Split, op_assign, op_trans, start
 from superscaler.verify import Report
-
-Files = dict[str, str]
-
-
-def edit(files: Files, name: str, pattern: str, replacement: str, count: int = 1) -> Files:
-    """A copy of a program in which the first matches are replaced."""
-    text, found = re.subn(pattern, replacement, files[name], count=count)
-    assert found >= 1, f"{name} has no {pattern}"
-    return files | {name: text}
-
-
-def alone(files: Files, rank: int) -> Files:
-    """A copy in which one rank has a program file of its own, `program_own.py`."""
-    program = re.search(r'PROGRAM = "(\w+)"', files[f"rank_{rank}.py"])
-    assert program is not None
-    changed = edit(files, f"rank_{rank}.py", r'PROGRAM = "\w+"', 'PROGRAM = "program_own"')
-    return changed | {"program_own.py": files[f"{program[1]}.py"]}
 
 
 def problems(files: Files) -> str:
@@ -172,26 +156,6 @@ def chunked_program() -> Files:
     for name in ("layers.0.fc1.mm", "layers.0.fc1.add"):
         partition = op_assign(partition, name, [0, 1])
     return mlp().compile(partition).files
-
-
-def test_ranks_that_wait_for_each_other() -> None:
-    """One rank of four reduces over its replicas before its partners in the model expect it."""
-    files = alone(mlp().compile("hybrid(dp=2, tp=2)").files, 0)
-    text = files["program_own.py"]
-    tensor, data = reductions(files, (0, 1)), reductions(files, (0, 2))
-    wrong = text.replace(data[0], "", 1).replace(tensor[0], data[0] + tensor[0], 1)
-    found = problems(files | {"program_own.py": wrong})
-    assert "deadlock: these ranks wait for each other and never go on" in found
-    assert re.search(r"rank 0: all_reduce\w* of .* waits for .* \((order|data)\)", found)
-    assert "(data), busy with" in found
-    assert "(resource)" in found
-
-
-def reductions(files: Files, group: tuple[int, ...]) -> list[str]:
-    """The lines of rank 0's own program that reduce over these ranks."""
-    names = re.findall(rf"'(group\d+)': {re.escape(str(group))}", files["rank_0.py"])
-    pattern = rf'^    [^\n]*ctx\.all_reduce\w*\([^\n]*"(?:{"|".join(names)})"[^\n]*\n'
-    return re.findall(pattern, files["program_own.py"], re.MULTILINE)
 
 
 def test_compile_raises_what_validate_finds(monkeypatch: pytest.MonkeyPatch) -> None:

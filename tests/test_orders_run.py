@@ -82,7 +82,7 @@ def test_on_gloo_processes(plan: str) -> None:
 
 
 def test_plans_know_the_orders_that_there_are() -> None:
-    assert set(NAMES) == {*orders.ORDERS, "auto", "none"}
+    assert set(NAMES) == {*orders.ORDERS, *orders.TWO_WAY, "nf1b", "auto", "none"}
     assert set(TWO_WAY_ORDERS) == set(orders.TWO_WAY)
     for name in orders.ORDERS:
         devices = [0, 1, 1, 0] if name in V_ORDERS else [0, 1]

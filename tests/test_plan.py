@@ -62,10 +62,9 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
         ("- 1\n", "p.yaml, line 1: expected a mapping, found [1]"),
         (STAGE + "ordr: gpipe\n", "p.yaml, line 4: ordr: unknown field; known: stages, "),
         (
-            STAGE + "order: chimera\n",
-            "p.yaml, line 4: order: order chimera sends microbatches both ways, which takes two "
-            "copies of each parameter; a plan has one: use zb_v, v_half, v_min, which need no "
-            "second copy",
+            STAGE + "splits: [{axis: batch, dim: x, recompute: true}]\n",
+            "p.yaml, line 4: splits.0.recompute: expected parts as well: only splits in time run "
+            "again",
         ),
         (
             STAGE + "backward: twice\n",
@@ -73,9 +72,9 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
         ),
         (
             STAGE + "order: zigzag\n",
-            "p.yaml, line 4: order: expected one of gpipe, 1f1b, interleaved, breadth_first, "
-            "zb_h1, zb_h2, zb_v, v_half, v_min, auto, none, or a list of lines such as "
-            "'F0.0 F0.1 BW0.0 BW0.1', found 'zigzag'",
+            "p.yaml, line 4: order: expected one of gpipe, 1f1b, nf1b, interleaved, "
+            "breadth_first, chimera, zb_h1, zb_h2, zb_v, v_half, v_min, dualpipe, auto, none, or a "
+            "list of lines such as 'F0.0 F0.1 BW0.0 BW0.1', found 'zigzag'",
         ),
         (
             STAGE + "microbatches: 0\n",

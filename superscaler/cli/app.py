@@ -23,13 +23,22 @@ USER_ERROR = 2
 
 
 class _Group(TyperGroup):
-    """Commands whose errors, where they are the user's to mend, end in one line and exit code 2."""
+    """Commands whose errors, where they are the user's to mend, end in one line and exit code 2.
+
+    Those are errors of ours, and files that the system cannot read or write.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SuperScalerError as error:
             print_error(error)
+            raise typer.Exit(USER_ERROR) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            what = f"{error.filename}: {error.strerror}; name a file or folder that can be used"
+            print_error(SuperScalerError(what))
             raise typer.Exit(USER_ERROR) from error
 
 

@@ -188,7 +188,9 @@ def _classes(found: Simulation) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("ranks", "compute", "idle", "exposed", "peak memory", "resident", "free"):
+    titles = ["ranks", "compute", "idle", "exposed", "peak memory", "resident", "free"]
+    titles += ["host memory"] if found.host_peak_bytes else []
+    for title in titles:
         table.add_column(title, justify="left" if title == "ranks" else "right")
     for c in found.classes[:SHOWN_CLASSES]:
         busy = c.busy_us.get("compute", 0.0)
@@ -202,6 +204,7 @@ def _classes(found: Simulation) -> Any:
             readable_bytes(c.peak_bytes),
             readable_bytes(c.resident_bytes),
             readable_bytes(left) if left >= 0 else f"[bold red]-{readable_bytes(-left)}[/]",
+            *([readable_bytes(c.host_peak_bytes)] if found.host_peak_bytes else []),
         )
     more = len(found.classes) - SHOWN_CLASSES
     if more > 0:

@@ -66,8 +66,16 @@ class Profile:
             raise PlanError(
                 f"profile {str(path)!r}: no such file; make one with superscaler profile"
             ) from None
+        except OSError as error:
+            raise PlanError(
+                f"profile {str(path)!r} cannot be read: {error.strerror}; give the file that "
+                "superscaler profile wrote"
+            ) from None
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise PlanError(f"profile {path}: not a profile: {error}") from None
+            raise PlanError(
+                f"profile {path}: not a profile ({type(error).__name__}: {error}); write one with "
+                "superscaler profile --out"
+            ) from None
 
     def save(self, path: str | Path) -> None:
         """Write the file that `load` reads."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from superscaler.emit.constants import Time
 from superscaler.emit.local import PartIndex
-from superscaler.graph.tensor import TensorKind
+from superscaler.graph.tensor import HOST, TensorKind
 from superscaler.materialize.program import Own, Program
 from superscaler.transform.layout import Layout
 from superscaler.transform.partition import Grid
@@ -33,6 +33,12 @@ class OwnedTables:
     state_layout: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        graph = self.program.partition.graph
+        self.with_host_states = {
+            u.param
+            for u in graph.updates
+            if any(graph.tensors[t].memory == HOST for _, t, _ in u.states)
+        }
         by_grid: dict[object, tuple[Grid, list[Own]]] = {}
         for own in self.program.owned:
             grid = own.layout.grid
@@ -87,7 +93,10 @@ class OwnedTables:
             places = self.state_layout.setdefault(tensor.name, [])
             if not any(box == entry["box"] for _, _, box in places):
                 places.append([rank, entry["slots"], entry["box"]])
-        return repr({**entry, "trained": True} if own.trained else entry)
+        entry |= {"trained": True} if own.trained else {}
+        entry |= {"memory": HOST} if tensor.memory == HOST else {}
+        entry |= {"states": HOST} if own.tensor in self.with_host_states else {}
+        return repr(entry)
 
 
 def _list_text(lines: list[str]) -> str:

@@ -33,6 +33,8 @@ LOCAL = ("take", "chunk")
 class Call:
     """A call of a `ctx` primitive: the variables it assigns, the first that it uses.
 
+    `operator` is what the file says that it communicates, mostly the operator that made it.
+
     `constant` names who takes part (a group, a rank, an exchange) or what differs by rank;
     `arguments` is the text of all others, variables as `_`; `literals` are those of a local call.
     """
@@ -43,6 +45,7 @@ class Call:
     constant: str
     arguments: str
     literals: tuple[Any, ...]
+    operator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,16 @@ class Files:
     manifest: dict[str, Any]
     listings: dict[str, Listing]
     ranks: tuple[RankFile, ...]
+
+
+def key_of(spec: str, entry: Entry) -> Key:
+    """The value that a task's spec (without `+`, `^` and `*`) names at its time index."""
+    name, _, positions = spec.partition("@")
+    if not positions:
+        return name, ()
+    return name, tuple(
+        int(p[1:]) if p.startswith("#") else entry.time[int(p)] for p in positions.split(",")
+    )
 
 
 def is_timed(constant: Any) -> bool:
@@ -191,12 +204,13 @@ def _listing(name: str, text: str) -> Listing:
         tree = ast.parse(text)
     except SyntaxError as error:
         raise MaterializeError(f"{name}.py cannot be read: {error}") from error
+    lines = text.splitlines()
     found: dict[str, Body] = {}
     tasks: dict[str, tuple[Body, tuple[str, ...], tuple[str, ...]]] = {}
     schedule: list[tuple[str, Time]] = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            found[node.name] = _body(node)
+            found[node.name] = _body(node, lines)
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             target = node.targets[0].id
             if target == "TASKS" and isinstance(node.value, ast.Dict):
@@ -229,14 +243,16 @@ def _tasks(
     return tasks
 
 
-def _body(node: ast.FunctionDef) -> Body:
+def _body(node: ast.FunctionDef, lines: list[str]) -> Body:
+    doc = ast.get_docstring(node) or ""
     calls: list[Call] = []
     updates: list[tuple[str, bool]] = []
     constants: set[str] = set()
     for statement in node.body:
         for inner in ast.walk(statement):
             if isinstance(inner, ast.Call) and _is_context(inner.func):
-                call = _call(statement, inner)
+                comment = doc or lines[statement.lineno - 2].strip()
+                call = _call(statement, inner, comment)
                 calls.append(call)
                 constants.update({call.constant} - {""})
                 if call.kind == "optimizer_step":
@@ -246,7 +262,7 @@ def _body(node: ast.FunctionDef) -> Body:
     parameters = tuple(a.arg for a in node.args.args[1:])
     return Body(
         parameters,
-        ast.get_docstring(node) or "",
+        doc,
         tuple(calls),
         tuple(updates),
         frozenset(constants),
@@ -261,7 +277,17 @@ def _is_context(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and _is_name(node.value, "ctx")
 
 
-def _call(statement: ast.stmt, call: ast.Call) -> Call:
+def _operator(comment: str) -> str:
+    """What a conversion's comment starts with.
+
+    >>> _operator("# layers.0.fc2.mm: partial sum over tp -> whole")
+    'layers.0.fc2.mm'
+    """
+    name, colon, _ = comment.removeprefix("# ").partition(": ")
+    return name if colon else ""
+
+
+def _call(statement: ast.stmt, call: ast.Call, comment: str) -> Call:
     assert isinstance(call.func, ast.Attribute)
     assigns: tuple[str, ...] = ()
     if isinstance(statement, ast.Assign):
@@ -277,7 +303,7 @@ def _call(statement: ast.stmt, call: ast.Call) -> Call:
     kind = call.func.attr
     literals = [a for a in call.args[1:] if a not in texts] if kind in LOCAL else []
     values = tuple(ast.literal_eval(a) for a in literals)
-    return Call(kind, assigns, uses, constant, arguments, values)
+    return Call(kind, assigns, uses, constant, arguments, values, _operator(comment))
 
 
 def _shown(node: ast.AST) -> str:

@@ -1,4 +1,4 @@
-"""Rendezvous: do all ranks' communications meet, and does any rank wait for ever?
+"""Rendezvous: which of the ranks' communications meet, and whether all do.
 
 Ranks that run one program are looked at together: what is the same for all of them (the order of
 their calls) is looked at once, what differs (who takes part) is a constant of each.
@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 from superscaler.emit.parse import COLLECTIVES, Call, Files, Listing, RankFile, Time, is_timed
-from superscaler.runtime.program import MARKS
 
 Event = tuple[str, int]  # program, number of the call among its communications
 Group = tuple[int, ...]
@@ -39,13 +38,13 @@ class Calls:
 
 @dataclass
 class Rendezvous:
-    """What `check_rendezvous` has found: problems, and which events wait for others elsewhere."""
+    """What `meet` has found: problems, and which events wait for others elsewhere."""
 
     files: Files
     problems: list[Problem] = field(default_factory=list)
     waits: dict[Event, dict[Event, None]] = field(default_factory=dict)  # event -> must have come
     calls: dict[object, Calls] = field(default_factory=dict)
-    compared: set[tuple[int, int]] = field(default_factory=set)
+    compared: set[frozenset[int]] = field(default_factory=set)
 
     @cached_property
     def atoms(self) -> dict[str, dict[tuple[str, Time], list[int]]]:
@@ -63,21 +62,20 @@ class Rendezvous:
         return self.files.listings[event[0]]
 
     def describe(self, event: Event) -> str:
-        """An event for a report: `all_reduce of c3 in forward_0(1)`."""
+        """An event for a report: `all_reduce of c3 (layers.0.fc2.mm) in forward_0(1)`."""
         listing = self.listing(event)
         entry, call = listing.events[event[1]]
         what = f" of {', '.join(call.assigns) or call.uses}" if call.assigns or call.uses else ""
+        what += f" ({call.operator})" if call.operator else ""
         return f"{call.kind}{what} in {listing.entries[entry]}"
 
 
-def check_rendezvous(files: Files) -> list[Problem]:
-    """Problems with collectives, messages and their order; [] when every rank gets to its end."""
+def meet(files: Files) -> Rendezvous:
+    """Which collectives and messages of which ranks are one, with the problems found on the way."""
     work = Rendezvous(files)
     _collectives(work)
     _messages(work)
-    if not work.problems:
-        work.problems += _deadlocks(work)
-    return work.problems
+    return work
 
 
 # collectives
@@ -132,18 +130,19 @@ def _check_group(work: Rendezvous, group: Group, calls: dict[int, Calls]) -> Non
         work.problems.append(Problem(f"rank {caller}", text))
         return
     first = calls[group[0]]
-    for rank in group[1:]:
-        other = calls[rank]
-        if other is first or (id(first), id(other)) in work.compared:
-            continue
-        work.compared.add((id(first), id(other)))
-        if first.signatures != other.signatures:
-            work.problems.append(_difference(work, group, rank, first, other))
+    distinct = {id(calls[rank]): rank for rank in reversed(group)}
+    if frozenset(distinct) in work.compared:
+        return
+    work.compared.add(frozenset(distinct))
+    for rank in sorted(distinct.values()):
+        if first.signatures != calls[rank].signatures:
+            work.problems.append(_difference(work, group, rank, first, calls[rank]))
             return
-        for a, b in zip(first.events, other.events):
-            if a != b:
-                work.waits.setdefault(a, {})[b] = None
-                work.waits.setdefault(b, {})[a] = None
+    for events in zip(*(calls[rank].events for rank in sorted(distinct.values()))):
+        together = dict.fromkeys(events)
+        for event in together:
+            others = {other: None for other in together if other != event}
+            work.waits.setdefault(event, {}).update(others)
 
 
 def _difference(work: Rendezvous, group: Group, rank: int, first: Calls, other: Calls) -> Problem:
@@ -229,90 +228,3 @@ def _check_pair(
         extra = work.describe(received[len(sent)][0])
         what = f"{extra} waits for rank {pair[0]}, which never sends it"
         work.problems.append(Problem(f"rank {pair[1]}", what))
-
-
-# deadlocks
-
-
-def _deadlocks(work: Rendezvous) -> list[Problem]:
-    """Ranks that wait for each other in a circle.
-
-    An event is over when what its rank did before is over and, for all others that take part in it,
-    what they did before is over. (Sends are over at once.) So nothing hangs iff this has no cycle.
-    """
-    state: dict[Event, int] = {}  # 1: on the stack, 2: over
-    for name, listing in work.files.listings.items():
-        for number in range(len(listing.events)):
-            cycle = _visit(work, (name, number), state)
-            if cycle:
-                return [Problem("deadlock", _cycle_text(work, cycle))]
-    return []
-
-
-def _needs(work: Rendezvous, event: Event) -> Iterator[Event]:
-    """The events that must be over before `event` can be."""
-    name, number = event
-    if number:
-        yield name, number - 1
-    for program, other in work.waits.get(event, ()):
-        if other:
-            yield program, other - 1
-
-
-def _visit(work: Rendezvous, start: Event, state: dict[Event, int]) -> list[Event]:
-    """Walk what `start` needs, depth first; the cycle when one is found."""
-    if start in state:
-        return []
-    stack = [(start, _needs(work, start))]
-    state[start] = 1
-    while stack:
-        event, needs = stack[-1]
-        following = next(needs, None)
-        if following is None:
-            state[event] = 2
-            stack.pop()
-        elif following not in state:
-            state[following] = 1
-            stack.append((following, _needs(work, following)))
-        elif state[following] == 1:
-            path = [e for e, _ in stack]
-            return path[path.index(following) :]
-    return []
-
-
-def _cycle_text(work: Rendezvous, cycle: list[Event]) -> str:
-    lines = ["these ranks wait for each other and never go on"]
-    for event, needed in zip(cycle, [*cycle[1:], cycle[0]]):
-        ranks = _ranks(work.listing(event))
-        if needed == (event[0], event[1] - 1):
-            kind = _own_kind(work, event, needed)
-            lines.append(
-                f"  {ranks}: {work.describe(event)} waits for {work.describe(needed)} ({kind})"
-            )
-            continue
-        peers = _ranks(work.listing(needed))
-        lines.append(
-            f"  {ranks}: {work.describe(event)} waits for {peers} (data), "
-            f"busy with {work.describe(needed)} (resource)"
-        )
-    return "\n".join(lines)
-
-
-def _own_kind(work: Rendezvous, event: Event, needed: Event) -> str:
-    """Why a rank does `event` after `needed`: it needs the value, or it comes later in a task, or
-    the rank does one task at a time."""
-    listing = work.listing(event)
-    (a, _), (b, _) = listing.events[event[1]], listing.events[needed[1]]
-    if a == b:
-        return "order"
-    reads, writes = listing.entries[a].reads, listing.entries[b].writes
-    names = {spec.split("@")[0] for spec in reads}
-    return "data" if names & {spec.rstrip(MARKS).split("@")[0] for spec in writes} else "resource"
-
-
-def _ranks(listing: Listing) -> str:
-    ranks = listing.ranks
-    if len(ranks) == 1:
-        return f"rank {ranks[0]}"
-    shown = ", ".join(str(r) for r in ranks[:4])
-    return f"ranks {shown}{', ...' if len(ranks) > 4 else ''}"

@@ -11,6 +11,7 @@ import torch
 from superscaler.emit.buckets import coalesced_text, segment_buckets
 from superscaler.emit.comments import conversion_comment, operator_comment
 from superscaler.emit.constants import Constants, Time
+from superscaler.emit.copies import segment_copies
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
 from superscaler.emit.fuse import Biased, biased_products
@@ -21,6 +22,7 @@ from superscaler.graph.operator import Operator, Phase
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.program import Conversion, Program, Read, ValueRef
 from superscaler.ops import Call
+from superscaler.ops.copies import TO_HOST
 from superscaler.runtime.program import REDUCTION_MARKS
 from superscaler.schedule.segments import Segment
 from superscaler.transform.layout import Layout, input_layout, output_layout
@@ -84,6 +86,7 @@ def is_even(program: Program, segment: Segment) -> bool:
 def segment_function(emission: Emission, segment: Segment, part: tuple[int, ...]) -> Function:
     """The function that runs `segment` on a part of `part`'s sizes."""
     writer = _Writer(emission, segment, part)
+    writer.bring(-1)
     for op in segment.operators:
         writer.operator(op)
     writer.finish()
@@ -106,6 +109,8 @@ class _Writer:
         self.graph = self.program.partition.graph
         self.axes = self.program.partition.axes
         self.buckets = segment_buckets(self.program, self.emission.constants, self.segment)
+        self.copies = segment_copies(self.program, self.segment)
+        self.arriving = {self.emission.name(t): n for t, n in self.copies.place.items()}
         self.biased = biased_products(self.program, self.segment)
         self.fused = {op for b in self.biased.values() for op in (b.mm, b.view)}
         self.waiting = {c: set(b.conversions) for b in self.buckets.produced for c in b.conversions}
@@ -116,11 +121,11 @@ class _Writer:
 
     def variable(self, value: ValueRef) -> str:
         """The variable that holds a value: made here, or a parameter of the function."""
+        if value.name in self.arriving:
+            self.bring(self.arriving[value.name])
         if value.name in self.local:
             found = self.local[value.name]
-            if found in self.pending:
-                self.function.add(f"{found} = ctx.wait({found})", (found,), (found,))
-                self.pending.discard(found)
+            self.await_variable(found)
             return found
         return self.function.read(value.name, spec(value.name, value.time))
 
@@ -159,6 +164,34 @@ class _Writer:
         self.function.add(text, (name,), (variable,))
         self.cuts[key] = name
         return name
+
+    # copies between memories
+
+    def bring(self, place: int) -> None:
+        """Start the copies in that are due when the one at `place` is used."""
+        before = self.function.operators
+        for op_id in self.copies.due(place):
+            self.function.operators = (op_id,)
+            op = self.graph.operators[op_id]
+            source, name = self.read(op_id, 0), self.emission.name(op.outputs[0])
+            text = f"{name} = ctx.to_device({source})"
+            self.function.add(text, (name,), (source,), operator_comment(op))
+            self.made(op, (name,), is_pending=True)
+        self.function.operators = before
+
+    def copy_out(self, op: Operator) -> None:
+        """Start a copy to the host; an earlier one must be over by now."""
+        source, name = self.read(op.id, 0), self.emission.name(op.outputs[0])
+        text = f"{name} = ctx.to_host({source})"
+        self.function.add(text, (name,), (source,), operator_comment(op))
+        self.made(op, (name,), is_pending=True)
+        for earlier in self.copies.out(name):
+            self.await_variable(earlier)
+
+    def await_variable(self, variable: str) -> None:
+        if variable in self.pending:
+            self.function.add(f"{variable} = ctx.wait({variable})", (variable,), (variable,))
+            self.pending.discard(variable)
 
     # conversions inside
 
@@ -248,7 +281,10 @@ class _Writer:
         if op.phase is Phase.UPDATE:
             self.update(op)
             return
-        if op_id in self.fused:
+        if op_id in self.fused or op_id in self.copies.arriving:
+            return
+        if op.target == TO_HOST:
+            self.copy_out(op)
             return
         if op_id in self.biased:
             self.biased_product(op, self.biased[op_id])
@@ -266,10 +302,15 @@ class _Writer:
             ", ".join(outputs) if returns_one(op.target) or len(outputs) > 1 else f"[{outputs[0]}]"
         )
         self.function.add(f"{left} = {text}", tuple(outputs), tuple(names), operator_comment(op))
-        for t, name in zip(op.outputs, outputs):
+        self.made(op, tuple(outputs))
+
+    def made(self, op: Operator, names: tuple[str, ...], is_pending: bool = False) -> None:
+        """Take note of an operator's outputs, and convert what leaves."""
+        for t, name in zip(op.outputs, names):
             if t >= 0:
                 self.local[name] = name
-        for conversion in self.emission.inline.get(op_id, ()):
+                self.pending |= {name} if is_pending else set()
+        for conversion in self.emission.inline.get(op.id, ()):
             self.finished(conversion)
 
     def biased_product(self, op: Operator, chain: Biased) -> None:
@@ -285,9 +326,7 @@ class _Writer:
         text = f"aten.addmm.default({bias}, {x}, {w})"
         text = text if flat else f"aten.reshape.default({text}, {shape})"
         self.function.add(f"{name} = {text}", (name,), (bias, x, w), comment)
-        self.local[name] = name
-        for conversion in self.emission.inline.get(op.id, ()):
-            self.finished(conversion)
+        self.made(op, (name,))
 
     def local_call(self, op: Operator) -> Call:
         axes, placed = self.axes.operators[op.id], self.program.partition.placed[op.id]
@@ -318,6 +357,9 @@ class _Writer:
     # the end
 
     def finish(self) -> None:
+        self.bring(len(self.copies.arriving))
+        for variable in self.copies.leaving:
+            self.await_variable(variable)
         if self.updates:
             self.function.operators = tuple(
                 op

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
+from superscaler.emit.deadlocks import deadlocks
 from superscaler.emit.parse import (
     LOCAL,
     Call,
@@ -15,9 +16,10 @@ from superscaler.emit.parse import (
     Listing,
     RankFile,
     Time,
+    key_of,
     parse_files,
 )
-from superscaler.emit.rendezvous import Problem, check_rendezvous
+from superscaler.emit.rendezvous import Problem, meet
 from superscaler.errors import InvalidProgramError
 from superscaler.runtime.program import MARKS
 
@@ -33,13 +35,18 @@ def validate_files(texts: Mapping[str, str]) -> list[Problem]:
 
     Raises MaterializeError when a file is missing or cannot be read.
     """
-    files = parse_files(texts)
+    return check_files(parse_files(texts))
+
+
+def check_files(files: Files) -> list[Problem]:
+    """`validate_files` of files that have been read."""
+    met = meet(files)
     return [
         *_check_values(files),
         *_check_results(files),
         *_check_constants(files),
         *_check_cover(files),
-        *check_rendezvous(files),
+        *(met.problems or deadlocks(met)),
     ]
 
 
@@ -90,13 +97,13 @@ def _check_flow(listing: Listing, rank: RankFile, there: set[Key]) -> Iterator[P
         by_name.setdefault(name, set()).add(time)
     for entry in listing.entries:
         for spec in entry.reads:
-            if not spec.endswith("@*") and (key := _key(spec, entry)) not in there:
+            if not spec.endswith("@*") and (key := key_of(spec, entry)) not in there:
                 yield Problem(
                     where, f"{entry} reads {_shown(key)}, which nothing has written before"
                 )
         yield from _check_parts(rank, entry, by_name)
         for spec in entry.writes:
-            key, adds = _key(spec.rstrip(MARKS), entry), spec[-1] in MARKS
+            key, adds = key_of(spec.rstrip(MARKS), entry), spec[-1] in MARKS
             if key in there and not (adds and key in sums):
                 yield Problem(where, f"{entry} writes {_shown(key)}, which has a value already")
             if adds:
@@ -136,15 +143,6 @@ def _check_updates(where: str, trained: list[Key], updated: dict[Key, int]) -> I
             yield Problem(where, f"the parameter {_shown(key)} is updated {count} times in a step")
     for key in sorted(updated):
         yield Problem(where, f"{_shown(key)} is updated, but is no trained parameter of this rank")
-
-
-def _key(spec: str, entry: Entry) -> Key:
-    name, _, positions = spec.partition("@")
-    if not positions:
-        return name, ()
-    return name, tuple(
-        int(p[1:]) if p.startswith("#") else entry.time[int(p)] for p in positions.split(",")
-    )
 
 
 def _shown(key: Key) -> str:

@@ -8,6 +8,8 @@ from math import prod
 
 import torch
 
+DEVICE, HOST = "device", "host"
+
 
 class TensorKind(Enum):
     """Where a logical tensor comes from; everything but VALUE exists before the step starts."""
@@ -21,13 +23,17 @@ class TensorKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PTensor:
-    """A logical tensor: `shape` is global; `name` is unique in its graph, says where it is from."""
+    """A logical tensor: `shape` is global; `name` is unique in its graph, says where it is from.
+
+    `memory` is where it rests, or waits: DEVICE or HOST; copies lead from one to the other.
+    """
 
     id: int
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     kind: TensorKind
+    memory: str = DEVICE
 
     @property
     def num_elements(self) -> int:

@@ -4,6 +4,7 @@ from superscaler.graph.rule import Call, Dims, IterationAxis, Local, Operands, R
 from superscaler.ops import (
     attention,
     convolution,
+    copies,
     elementwise,
     embedding,
     factories,
@@ -25,6 +26,7 @@ from superscaler.ops.registry import RULES, register_op
 FAMILIES = (
     attention,
     convolution,
+    copies,
     elementwise,
     embedding,
     factories,

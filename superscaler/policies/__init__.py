@@ -2,6 +2,7 @@
 
 from superscaler.policies.beyond import bidirectional, coshard, interlaced, three_f_one_b
 from superscaler.policies.context import context_parallel
+from superscaler.policies.offload import offload
 from superscaler.policies.parallel import data_parallel, hybrid, megatron, pipeline, zero
 from superscaler.policies.parse import parse_plan
 
@@ -13,6 +14,7 @@ __all__ = [
     "hybrid",
     "interlaced",
     "megatron",
+    "offload",
     "parse_plan",
     "pipeline",
     "three_f_one_b",

@@ -1,4 +1,4 @@
-"""Plans beyond data, tensor and pipeline parallelism: each a few splits, placements and an order."""
+"""Plans beyond data, tensor and pipeline parallelism: splits, placements and orders, no more."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def three_f_one_b(
     stage also those that `first` and `last` name. Source: SuperScaler, arXiv 2301.08984 (3F1B).
     """
     if count < pp:
-        raise PlanError(
-            f"three_f_one_b: expected at least {pp} layers for {pp} stages, found {count}"
-        )
+        raise PlanError(f"three_f_one_b: expected a count of {pp} or more layers, found {count}")
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     width = dp * tp
     stages = []

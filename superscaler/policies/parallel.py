@@ -14,6 +14,7 @@ from superscaler.plan import (
     is_order,
     unknown_order,
 )
+from superscaler.policies.offload import offload
 
 BIDIRECTIONAL = "bidirectional"
 
@@ -74,8 +75,12 @@ def hybrid(
     recompute: str = "",
     stages_per_device: int = 1,
     placement: str = "",
+    offload_activations: str = "",
+    offload_optimizer: bool = False,
+    offload_parameters: str = "",
 ) -> Plan:
-    """Any combination; `recompute` are module patterns, separated by spaces.
+    """Any combination; `recompute` are module patterns, separated by spaces, and so are those of
+    what is offloaded (see `offload`).
 
     Raises PlanError for numbers below 1, an unknown order, placement or ZeRO stage.
     """
@@ -114,7 +119,7 @@ def hybrid(
         "use" if shards and zero == 3 else "step",
         "microbatch" if shards and zero >= 2 else "step",
     )
-    return Plan(
+    plan = Plan(
         stages,
         microbatches,
         tuple(splits),
@@ -122,6 +127,7 @@ def hybrid(
         tuple(recompute.split()),
         optimizer,
     )
+    return offload(plan, offload_activations, offload_optimizer, offload_parameters)
 
 
 def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:

@@ -27,6 +27,7 @@ from superscaler.runtime.layout import parts_of
 from superscaler.runtime.pieces import LoadPlanner, Pieces, SavePlanner
 from superscaler.runtime.program import Placed
 from superscaler.runtime.shards import Chunk, chunks, subtract
+from superscaler.runtime.update import shaped_states
 
 Trained = tuple[Placed, torch.nn.Parameter]
 
@@ -39,6 +40,7 @@ def save_checkpoint(executors: RankExecutor | Sequence[RankExecutor], folder: st
     given = [executors] if isinstance(executors, RankExecutor) else executors
     state: dict[str, Any] = {}
     for executor in given:
+        executor.finish_copies()
         _add_state(state, executor)
     is_alone = not dist.is_initialized()
     save(state, checkpoint_id=str(folder), planner=SavePlanner(), no_dist=is_alone)
@@ -142,7 +144,7 @@ def _add_optimizer_targets(
     for name, entry in metadata.state_dict_metadata.items():
         key = name.removeprefix(prefix)
         if key != name and "." not in key and isinstance(entry, TensorStorageMetadata):
-            value = torch.zeros_like(parameter, dtype=entry.properties.dtype, requires_grad=False)
+            value = executor.new_state(placed, entry.properties.dtype)
             _optimizer(executor).state[parameter][key] = value
             _add_pieces(state, name, placed, value, chunks(placed.slots, placed.box))
 
@@ -159,11 +161,7 @@ def _split_state(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The state tensors of the parameter's shape, and everything else."""
     state = _optimizer(executor).state.get(parameter, {})
-    tensors = {
-        key: value
-        for key, value in state.items()
-        if isinstance(value, torch.Tensor) and value.dim() and value.shape == parameter.shape
-    }
+    tensors = shaped_states(_optimizer(executor), parameter)
     scalars = {key: value for key, value in state.items() if key not in tensors}
     options = {k: v for k, v in _group(executor, parameter).items() if k != "params"}
     return tensors, {"options": options, "scalars": scalars}

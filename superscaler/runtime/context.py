@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from superscaler.runtime.communicator import Communicator, Ranks
+from superscaler.runtime.copies import Copies, copies_of
 from superscaler.runtime.exchange import exchange
 from superscaler.runtime.pending import Pending, resolve
 from superscaler.runtime.shards import cut
@@ -35,11 +36,13 @@ class Context:
         communicator: Communicator,
         device: torch.device | str = "cpu",
         optimizer_step: Callable[[Mapping[Any, torch.Tensor]], None] | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self.time: tuple[int, ...] = ()  # of the running task
         self.communicator = communicator
         self.device = torch.device(device)
         self._optimizer_step = optimizer_step
+        self.copies = copies or copies_of(self.device)
         self._fixed = {name: v for name, v in constants.items() if not _depends_on_time(v)}
         self._timed = {name: v for name, v in constants.items() if _depends_on_time(v)}
         self._own_mail: deque[Value] = deque()
@@ -219,6 +222,14 @@ class Context:
         """A box ((start, stop) per factor) of x; no communication."""
         intervals = self[box] if isinstance(box, str) else box
         return cut(x.reshape(slots), intervals).reshape(shape)
+
+    def to_host(self, x: torch.Tensor) -> Value:
+        """A copy of x in host memory."""
+        return self.copies.to_host(x)
+
+    def to_device(self, x: torch.Tensor) -> Value:
+        """A copy, on the device, of x in host memory."""
+        return self.copies.to_device(x)
 
     def optimizer_step(self, gradients: Mapping[Any, torch.Tensor]) -> None:
         """Update these parameters with the user's optimizer.

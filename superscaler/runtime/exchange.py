@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from superscaler.runtime.communicator import Communicator
+from superscaler.runtime.failures import ProgramError
 from superscaler.runtime.kernels.attention_block import merge
 from superscaler.runtime.pending import Pending
 from superscaler.runtime.shards import cut
@@ -42,6 +43,11 @@ def exchange(
     """Start what `spec` says; the result is None when this rank receives nothing."""
 
     def piece_of(time: Time, box: Any) -> torch.Tensor:
+        if time not in parts:
+            raise ProgramError(
+                f"an exchange needs part {time}, which nothing has written before; those that are "
+                f"there: {sorted(parts)}"
+            )
         return cut(parts[time].reshape(_slots(spec, time)), box)
 
     sends = [(piece_of(time, box).contiguous(), rank) for time, box, rank in spec.get("send", ())]

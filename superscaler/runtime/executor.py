@@ -21,6 +21,7 @@ from superscaler.runtime.program import Key, Placed, RankProgram
 from superscaler.runtime.results import ResultSharing
 from superscaler.runtime.shards import take
 from superscaler.runtime.timeline import Values, Write, timeline
+from superscaler.runtime.update import Member, shaped_states, update
 
 _REDUCE: dict[Write, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     Write.ADD: torch.add,
@@ -66,6 +67,9 @@ class RankExecutor:
         self._timeline = timeline(program)
         self.parameters = {placed.key: self._new_parameter(placed) for placed in program.parameters}
         self.buffers = {placed.key: self._new_buffer(placed) for placed in program.buffers}
+        self._in_host = {
+            p.key: (p.memory == "host", p.states == "host") for p in program.parameters
+        }
         self.optimizer = self._make_optimizer(optimizer)
         self.context = Context(program.constants, communicator, device, self._optimizer_step)
         read = self._timeline.read_inputs
@@ -162,19 +166,44 @@ class RankExecutor:
 
     def _optimizer_step(self, gradients: Mapping[Any, torch.Tensor]) -> None:
         assert self.optimizer is not None, "the program updates parameters, give an optimizer"
-        parameters = [self.parameters[key] for key in gradients]
-        for parameter, gradient in zip(parameters, gradients.values(), strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
-        for parameter in parameters:
-            parameter.grad = None
+        members = [
+            Member(self.parameters[key], gradient, *self._in_host[key])
+            for key, gradient in gradients.items()
+        ]
+        update(self.optimizer, members, self.context.copies)
         if self._record_gradients:
             self.gradients.update(gradients)
 
     def _new_parameter(self, placed: Placed) -> torch.nn.Parameter:
         entry = self.program.manifest["parameters"][placed.name]
-        zeros = torch.zeros(placed.shape, dtype=as_dtype(entry["dtype"]), device=self.device)
+        zeros = self._zeros(placed.shape, as_dtype(entry["dtype"]), placed.memory == "host")
         return torch.nn.Parameter(zeros, requires_grad=placed.trained)
+
+    def new_state(self, placed: Placed, dtype: torch.dtype) -> torch.Tensor:
+        """A state tensor of a parameter, zero, where its states rest."""
+        return self._zeros(placed.shape, dtype, placed.states == "host")
+
+    def finish_copies(self) -> None:
+        """Return when what rests in host memory is there, so that the host may read it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def host_values(self) -> list[torch.Tensor]:
+        """The parameters and states that rest in host memory."""
+        trained = [p for p in self.program.parameters if p.trained and p.states == "host"]
+        found: list[torch.Tensor] = [
+            self.parameters[p.key] for p in self.program.parameters if p.memory == "host"
+        ]
+        if self.optimizer is not None:
+            for placed in trained:
+                found += shaped_states(self.optimizer, self.parameters[placed.key]).values()
+        return found
+
+    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype, in_host: bool) -> torch.Tensor:
+        """Zeros on the device, or in host memory that the device can copy from while it works."""
+        if in_host and self.device.type == "cuda":
+            return torch.zeros(shape, dtype=dtype, pin_memory=True)
+        return torch.zeros(shape, dtype=dtype, device=self.device)
 
     def _new_buffer(self, placed: Placed) -> torch.Tensor:
         entry = self.program.manifest["buffers"][placed.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from superscaler.runtime.storages import StorageTracker
 
 
 class MemoryMeter:
-    """Runs an executor's steps; `peak_bytes` is the most that one of them needed so far.
+    """Runs an executor's steps; `peak_bytes` is the most that one of them needed so far, in host
+    memory `host_peak_bytes`.
 
     On a GPU it is `torch.cuda.max_memory_allocated`. On a CPU every tensor's storage counts from
     when it is made until its last tensor is gone: parameters, optimizer states, buffers, the leaves
@@ -22,6 +24,7 @@ class MemoryMeter:
 
     def __init__(self, executor: RankExecutor) -> None:
         self.peak_bytes = 0
+        self.host_peak_bytes = 0
         self._executor = executor
 
     def step(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -34,9 +37,11 @@ class MemoryMeter:
             self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(device))
             return result
         with _Counter() as counter:
+            counter.see(self._executor.host_values(), in_host=True)
             counter.see(_resting(self._executor))
             result = self._executor.step(batch)
-        self.peak_bytes = max(self.peak_bytes, counter.peak_bytes)
+        self.peak_bytes = max(self.peak_bytes, counter.device.peak)
+        self.host_peak_bytes = max(self.host_peak_bytes, counter.host.peak)
         return result
 
 
@@ -47,22 +52,39 @@ def _resting(executor: RankExecutor) -> list[Any]:
     return [*executor.parameters.values(), *executor.buffers.values(), *resting]
 
 
+@dataclass
+class _Level:
+    """Bytes alive in one memory, and the most there were."""
+
+    now: int = 0
+    peak: int = 0
+
+    def change(self, num_bytes: int) -> None:
+        self.now += num_bytes
+        self.peak = max(self.peak, self.now)
+
+
 class _Counter(StorageTracker):  # type: ignore[no-untyped-call]
-    """Bytes alive, and the most there were."""
+    """The levels of device and host memory."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak_bytes = 0
-        self._alive: dict[int, int] = {}
-        self._num_bytes = 0
+        self.device, self.host = _Level(), _Level()
+        self._alive: dict[int, tuple[_Level, int]] = {}
         self._gone: deque[int] = deque()  # other threads append to it: taken in by this one
 
     def came(self, number: int, num_bytes: int) -> None:
+        self._take(self.device, number, num_bytes)
+
+    def came_to_host(self, number: int, num_bytes: int) -> None:
+        self._take(self.host, number, num_bytes)
+
+    def _take(self, level: _Level, number: int, num_bytes: int) -> None:
         while self._gone:
-            self._num_bytes -= self._alive.pop(self._gone.popleft())
-        self._alive[number] = num_bytes
-        self._num_bytes += num_bytes
-        self.peak_bytes = max(self.peak_bytes, self._num_bytes)
+            old, size = self._alive.pop(self._gone.popleft())
+            old.change(-size)
+        self._alive[number] = (level, num_bytes)
+        level.change(num_bytes)
 
     def went(self, number: int) -> None:
         self._gone.append(number)

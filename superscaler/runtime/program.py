@@ -40,13 +40,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A part of a parameter, of a buffer or of a leaf of the batch (`name`) that a rank holds."""
+    """A part of a parameter, of a buffer or of a leaf of the batch (`name`) that a rank holds.
+
+    `memory` is where it rests, `states` where its optimizer states do: "device" or "host".
+    """
 
     key: Key
     name: Any
     slots: Slots
     box: Box
     trained: bool = False
+    memory: str = "device"
+    states: str = "device"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from superscaler.runtime.kernels.host import TO_HOST
+
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tells of every storage once when it is first seen, and once when it is gone.
@@ -25,10 +27,14 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def came(self, number: int, num_bytes: int) -> None:
         """A storage is there, by a number that no other has as long as it lives."""
 
+    def came_to_host(self, number: int, num_bytes: int) -> None:
+        """A storage is there in host memory."""
+        self.came(number, num_bytes)
+
     def went(self, number: int) -> None:
         """It is gone. On other threads than this one, too, when these were the last to use it."""
 
-    def see(self, value: Any) -> None:
+    def see(self, value: Any, in_host: bool = False) -> None:
         """Take note of tensors that were made without this tracker; nested lists are followed."""
         for tensor in _tensors(value):
             storage = tensor.untyped_storage()
@@ -36,13 +42,13 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             known = self._known.get(number)
             if known is None or known() is not storage:
                 self._known[number] = weakref.ref(storage, partial(self._end, number))
-                self.came(number, storage.nbytes())
+                (self.came_to_host if in_host else self.came)(number, storage.nbytes())
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.see(result)
+        self.see(result, func is TO_HOST)
         return result
 
     def _end(self, number: int, ref: Any) -> None:

@@ -51,7 +51,10 @@ class Trainer:
             self._save()
         if self._meter is not None:
             rank, size = self._executor.communicator.rank, self._meter.peak_bytes
-            print(f"rank {rank}: peak memory {size} bytes ({size / 2**20:,.1f} MiB)", flush=True)
+            text = f"rank {rank}: peak memory {size} bytes ({size / 2**20:,.1f} MiB)"
+            if in_host := self._meter.host_peak_bytes:
+                text += f", host memory {in_host} bytes ({in_host / 2**20:,.1f} MiB)"
+            print(text, flush=True)
 
     def _step(self, batch: Any) -> None:
         executor = self._executor

@@ -72,7 +72,8 @@ def data_edges(partition: Partition) -> list[Edge]:
 
 
 def update_edges(partition: Partition) -> list[Edge]:
-    """A parameter is updated in place, so its update comes after everything that reads it."""
+    """A parameter is updated in place, so its update comes after everything that reads it, or a
+    view of it."""
     graph = partition.graph
     edges = []
     for update in graph.updates:
@@ -82,7 +83,24 @@ def update_edges(partition: Partition) -> list[Edge]:
             if reader != update.operator:
                 match = _overwriting_match(rest, input_layout(partition, reader, i))
                 edges.append(Edge(reader, update.operator, OVERWRITTEN, match))
+        for reader in _readers_of_views(partition, update.param):
+            count = len(partition.placed[reader].grid.time_dims)
+            match = TimeMatch((ALL,) * count)
+            edges.append(Edge(reader, update.operator, OVERWRITTEN, match))
     return edges
+
+
+def _readers_of_views(partition: Partition, tensor: int) -> list[int]:
+    """The operators that read views of a tensor, or views of those."""
+    graph, found = partition.graph, []
+    stack = [tensor]
+    while stack:
+        for reader, _ in graph.consumers.get(stack.pop(), ()):
+            if partition.axes_of(reader).rule.is_view:
+                made = [t for t in graph.operators[reader].outputs if t in graph.consumers]
+                stack += made
+                found += [r for t in made for r, _ in graph.consumers[t]]
+    return sorted(set(found))
 
 
 def _overwriting_match(rest: Layout, reader: Layout) -> TimeMatch:
@@ -197,17 +215,28 @@ def _levels(
 
     for op in order:
         levels[op] = max((levels[e.producer] + step(e) for e in incoming[op]), default=0)
+    may_wait = _may_wait(partition, order)
     for op in reversed(order):
-        if outgoing[op] and _may_wait(partition, op):
+        if outgoing[op] and may_wait[op]:
             levels[op] = max(levels[op], min(levels[e.reader] - step(e) for e in outgoing[op]))
     return levels
 
 
-def _may_wait(partition: Partition, op: int) -> bool:
-    """Whether an operator writes at least as many bytes as it reads of what others made."""
-    graph, operator = partition.graph, partition.graph.operators[op]
-    read = sum(graph.tensors[t].num_bytes for t in operator.inputs if t in graph.producer)
-    return sum(graph.tensors[t].num_bytes for t in operator.outputs if t >= 0) >= read
+def _may_wait(partition: Partition, order: list[int]) -> list[bool]:
+    """Per operator: whether it writes at least as many bytes as it reads of what others made; what
+    is made of nothing but what rests on the devices can wait with its reader."""
+    graph = partition.graph
+    at_rest: set[int] = set()
+    found = [False] * len(graph.operators)
+    for op in order:
+        operator = graph.operators[op]
+        inputs = [t for t in operator.inputs if t in graph.producer and t not in at_rest]
+        if not inputs and not any(t in graph.batch for t in operator.inputs):
+            at_rest.update(operator.outputs)
+        read = sum(graph.tensors[t].num_bytes for t in inputs)
+        made = sum(graph.tensors[t].num_bytes for t in operator.outputs if t >= 0)
+        found[op] = made >= read
+    return found
 
 
 def _merge(

@@ -22,7 +22,7 @@ from superscaler.runtime.communicator import (
 from superscaler.runtime.pending import Pending
 from superscaler.runtime.processes import LARGE_BYTES, ascending, in_order_of
 from superscaler.simulate.constants import Peer
-from superscaler.simulate.record import Communication, EndSends, Message, Post, Step, Wait
+from superscaler.simulate.record import ITSELF, Communication, EndSends, Message, Post, Step, Wait
 
 
 class RecordingCommunicator(Communicator):
@@ -83,6 +83,10 @@ class RecordingCommunicator(Communicator):
 
     def finish_sends(self) -> None:
         self._end_sends()
+
+    def copy(self, kind: str, source: torch.Tensor, target: torch.Tensor) -> Pending:
+        """A copy between device and host memory."""
+        return self._start(Communication(kind, source.nbytes, ITSELF, self.line), target, source)
 
     def close(self) -> None:
         """Nothing to give back."""

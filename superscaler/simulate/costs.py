@@ -5,6 +5,7 @@ A segment's function does not depend on the order, so it is recorded here as it 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,8 @@ from superscaler.materialize.program import BOUNDARY, Conversion, Program
 from superscaler.runtime.program import MARKS
 from superscaler.schedule.segments import Segment
 from superscaler.simulate.constants import marked
-from superscaler.simulate.machine import Machine
-from superscaler.simulate.optimizer import optimizer_step
+from superscaler.simulate.machine import COPY_LANES, Machine
+from superscaler.simulate.optimizer import homes_of, optimizer_step
 from superscaler.simulate.record import Form, Free, Post, Record, Run, Take, Wait, contiguous
 from superscaler.simulate.recorder import Recorder, compiled
 from superscaler.transform.layout import Layout, output_layout
@@ -164,7 +165,10 @@ class _Work:
         recorder = Recorder(rank, is_cuda, self.machine.duration_us(rank))
         graph = self.program.partition.graph
         num_states = max((len(u.states) for u in graph.updates), default=0)
-        step = optimizer_step(graph.optimizer, num_states, is_cuda, recorder.apart)
+        homes = homes_of(self.program)
+        step = optimizer_step(
+            graph.optimizer, num_states, is_cuda, recorder.apart, recorder.copies(), homes
+        )
         constants = marked(self.emission.constants, function.constants(), rank, time)
         record = recorder.record(compiled(function), forms, constants, step)
         names = [spec.partition("@")[0] for _, spec in function.reads]
@@ -191,21 +195,25 @@ class _Work:
 
     def _duration_us(self, record: Record, rank: int, time: Time) -> float:
         """Kernels one after the other; communication beside them until it is waited for."""
-        now, free, over = 0.0, 0.0, {}
+        now, over = 0.0, dict[int, float]()
+        free: defaultdict[str, float] = defaultdict(float)
         for step in record.steps:
             if isinstance(step, Run):
                 now += step.us
             elif isinstance(step, Post):
-                what = record.communications[step.number]
+                what, lane = record.communications[step.number], "links"
                 us = 0.0
-                if what.kind != "move":
+                if what.kind in COPY_LANES:
+                    lane = what.kind
+                    us = self.machine.collective_us(what.kind, what.num_bytes, (rank,))
+                elif what.kind != "move":
                     ranks = self.emission.constants.at(what.constant, rank, time)
                     us = self.machine.collective_us(what.kind, what.num_bytes, tuple(ranks))
                 else:
                     for message in (*what.sends, *what.receives):
                         us += self._message_us(message.constant, message.num_bytes, rank, time)
-                free = max(free, now) + us
-                over[step.number] = free
+                free[lane] = max(free[lane], now) + us
+                over[step.number] = free[lane]
             elif isinstance(step, Wait):
                 now = max(now, over[step.number])
         return now
@@ -222,12 +230,12 @@ def _temporary(record: Record) -> int:
     now = most = 0
     sizes: dict[int, int] = {}
     for step in record.steps:
-        if isinstance(step, Take):
+        if isinstance(step, Take) and not step.in_host:
             sizes[step.storage] = step.num_bytes
             now += step.num_bytes
             most = max(most, now)
         elif isinstance(step, Free) and step.storage >= record.num_given:
-            now -= sizes[step.storage]
+            now -= sizes.get(step.storage, 0)
     kept = {o.form.storage: o.form.storage_bytes for o in record.outputs}
-    new = sum(size for storage, size in kept.items() if storage >= record.num_given)
+    new = sum(size for storage, size in kept.items() if storage in sizes)
     return max(0, most - new)

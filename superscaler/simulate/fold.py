@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superscaler.emit.constants import Constants, Time
-from superscaler.simulate.record import Communication
+from superscaler.simulate.record import ITSELF, Communication
 from superscaler.simulate.script import EVERYONE, Script
 
 Place = tuple[int, int]  # number of a posting in its script, number of the message in it
@@ -94,6 +94,8 @@ def _channels(
     """The channels on which a rank uses a constant, each with what identifies the places."""
     if constant == EVERYONE:
         yield Channel(everyone, False), (constant,)
+    elif constant == ITSELF:
+        yield Channel((rank,), False), (constant,)
     elif constants.is_fixed(constant, rank):
         side = uses[0][2]
         yield _channel(constants.at(constant, rank, uses[0][1]), side, -1, rank), (constant,)

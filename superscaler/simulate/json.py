@@ -41,6 +41,7 @@ _CLASS_PLAIN = (
     "exposed_us",
     "sent_bytes",
     "memory",
+    "host_peak_bytes",
 )
 
 

@@ -10,6 +10,7 @@ from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.program import Program
+from superscaler.ops.copies import TO_DEVICE
 from superscaler.transform.partition import MICROBATCH
 
 _LABEL = re.compile(r"(?:before_barrier_)?(forward|backward|weight|update)(?:_(\d+))?")
@@ -53,7 +54,8 @@ class Labels:
         op = self.program.partition.graph.operators[
             self.program.partition.graph.producer[tensor.id][0]
         ]
-        what = "activations" if op.phase is Phase.FORWARD else "gradients of activations"
+        is_activation = op.phase is Phase.FORWARD or op.target == TO_DEVICE
+        what = "activations" if is_activation else "gradients of activations"
         return f"{what} of {shortened(op.module)}"
 
     def of_line(self, function: str, line: int) -> str:
@@ -78,8 +80,12 @@ class Labels:
 
     def of_communication(self, function: str, line: int) -> str:
         """What travels: the tensor that a line communicates, and how many more."""
-        found = self.listing.functions[function].lines[line].conversions
-        tensors = self.program.partition.graph.tensors
+        lines = self.listing.functions[function].lines
+        found, copied = lines[line].conversions, lines[line].operators
+        graph = self.program.partition.graph
+        tensors = graph.tensors
+        if copied and not found:
+            return tensors[graph.operators[copied[0]].inputs[0]].name
         names = [tensors[self.program.conversions[c].tensor].name for c in found]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return f"{names[0]}{more}" if names else "values"

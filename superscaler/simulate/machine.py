@@ -10,6 +10,8 @@ from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.communication import collective_us, sent_bytes
 from superscaler.cluster.operators import OperatorWork, operator_us
 
+COPY_LANES = {"copy_in": "copy in", "copy_out": "copy out"}
+
 
 @dataclass
 class Machine:
@@ -47,6 +49,8 @@ class Machine:
 
     def collective_us(self, kind: str, num_bytes: int, ranks: tuple[int, ...]) -> float:
         """How long a collective, or a message (`move`), takes from start to end."""
+        if kind in COPY_LANES:
+            return self.cluster.copy.transfer_us(num_bytes)
         key = (kind, num_bytes, ranks)
         if key not in self.collectives:
             found = collective_us(kind, num_bytes, ranks, self.cluster, self.profile)
@@ -59,6 +63,12 @@ class Machine:
             self.links[ranks] = self.cluster.link_name(list(ranks))
         return self.links[ranks]
 
+    def lane(self, kind: str, ranks: tuple[int, ...]) -> str:
+        """The lane that a communication takes of each of its ranks."""
+        return COPY_LANES.get(kind) or self.link(ranks)
+
     def sent_bytes(self, kind: str, num_bytes: int, num_ranks: int) -> int:
         """What one rank sends in it."""
+        if kind in COPY_LANES:
+            return num_bytes
         return int(sent_bytes(kind, num_bytes, num_ranks))

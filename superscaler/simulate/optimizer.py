@@ -9,17 +9,29 @@ from typing import Any
 
 import torch
 
+from superscaler.graph.tensor import HOST
+from superscaler.materialize.program import Program
+from superscaler.runtime.copies import Copies
+from superscaler.runtime.update import Member, update
+
+Homes = Mapping[str, tuple[bool, bool]]  # value name -> parameter, states in host memory
 Gradients = Mapping[Any, torch.Tensor]
 
 
 def optimizer_step(
-    text: str, num_states: int, is_cuda: bool, apart: Callable[[Callable[[], Any]], Any]
+    text: str,
+    num_states: int,
+    is_cuda: bool,
+    apart: Callable[[Callable[[], Any]], Any],
+    copies: Copies,
+    homes: Homes,
 ) -> Callable[[Gradients], None]:
     """What one step does to parameters of the gradients' forms.
 
     `text` is the class and its defaults as the graph has them; a class that is not torch's is
     taken for one kernel a parameter and state. `apart` runs what does not belong to the step:
-    making parameters and states.
+    making parameters and states. `homes` says which parameters, by value name, rest in host memory,
+    and which states.
     """
 
     def step(gradients: Gradients) -> None:
@@ -27,16 +39,30 @@ def optimizer_step(
         parameters = apart(lambda: [torch.nn.Parameter(torch.empty_like(g)) for g in grads])
         make = _factory(text, is_cuda)
         if make is None:
-            _plain_step(parameters, grads, num_states, apart)
-            return
-        optimizer = apart(lambda: _warm(make(parameters), parameters))
-        for parameter, gradient in zip(parameters, grads, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
-        for parameter in parameters:
-            parameter.grad = None
+            optimizer = apart(lambda: _warm(_Plain(parameters, num_states), parameters))
+        else:
+            optimizer = apart(lambda: _warm(make(parameters), parameters))
+        members = [
+            Member(parameter, gradient, *homes.get(key[0], (False, False)))
+            for parameter, (key, gradient) in zip(parameters, gradients.items(), strict=True)
+        ]
+        update(optimizer, members, copies)
 
     return step
+
+
+def homes_of(program: Program) -> Homes:
+    """Where trained parameters and their states rest."""
+    tensors = program.partition.graph.tensors
+    states = {
+        u.param: any(tensors[t].memory == HOST for _, t, _ in u.states)
+        for u in program.partition.graph.updates
+    }
+    return {
+        own.name: (tensors[own.tensor].memory == HOST, states[own.tensor])
+        for own in program.owned
+        if own.tensor in states
+    }
 
 
 def scalar_bytes(text: str) -> int:
@@ -83,14 +109,21 @@ def _warm(
     return optimizer
 
 
-def _plain_step(
-    parameters: list[torch.nn.Parameter],
-    grads: list[torch.Tensor],
-    num_states: int,
-    apart: Callable[[Callable[[], Any]], Any],
-) -> None:
+class _Plain(torch.optim.Optimizer):
     """In place, one kernel for a parameter and for each of its states."""
-    for parameter, gradient in zip(parameters, grads, strict=True):
-        states = apart(lambda p=parameter: [torch.empty_like(p) for _ in range(num_states)])  # type: ignore[misc]
-        for state in (*states, parameter):
-            state.add_(gradient)
+
+    def __init__(self, parameters: list[torch.nn.Parameter], num_states: int) -> None:
+        super().__init__(parameters, {})
+        self._num_states = num_states
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            for number in range(self._num_states):
+                if number not in state:
+                    state[number] = torch.empty_like(parameter)
+                state[number].add_(parameter.grad)
+            parameter.add_(parameter.grad)

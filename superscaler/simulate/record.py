@@ -12,6 +12,8 @@ from math import prod
 
 import torch
 
+ITSELF = "itself"  # in place of a constant: a rank copies between its own memories
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -43,6 +45,7 @@ class Take:
     storage: int
     num_bytes: int
     line: int
+    in_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Communication:
     """A collective over the ranks of `constant`, or messages of one call.
 
     `num_bytes` is what `cluster.communication` takes for this kind; `line` is the function's.
+    Copies between device and host memory are "copy_in" and "copy_out".
     """
 
     kind: str

@@ -14,9 +14,12 @@ import torch
 from superscaler.cluster.operators import OperatorWork
 from superscaler.emit.function import Function
 from superscaler.runtime.context import Context
+from superscaler.runtime.copies import Copies
+from superscaler.runtime.kernels.host import TO_HOST
 from superscaler.runtime.pending import Pending, resolve
 from superscaler.runtime.storages import StorageTracker
 from superscaler.simulate.communicator import RecordingCommunicator
+from superscaler.simulate.copies import RecordingCopies
 from superscaler.simulate.record import (
     Arrival,
     Form,
@@ -74,6 +77,7 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._count = 0
         self._is_paused = False
+        self._is_quiet = False
 
     def record(
         self,
@@ -110,13 +114,31 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         finally:
             self._is_paused = False
 
+    def quietly(self, action: Callable[[], Any]) -> Any:
+        """Run something whose storages are noted, but no kernels."""
+        self._is_quiet = True
+        try:
+            return action()
+        finally:
+            self._is_quiet = False
+
+    def copies(self) -> Copies:
+        """The copies of the rank that is recorded."""
+        return RecordingCopies(self.communicator, self.quietly) if self._is_cuda else Copies()
+
     # what the tracker sees
 
     def came(self, number: int, num_bytes: int) -> None:
-        if self._is_paused:
-            return
+        if not self._is_paused:
+            self._note_take(number, self._rounded(num_bytes), False)
+
+    def came_to_host(self, number: int, num_bytes: int) -> None:
+        if not self._is_paused:
+            self._note_take(number, num_bytes, True)
+
+    def _note_take(self, number: int, num_bytes: int, in_host: bool) -> None:
         self._numbers[number] = self._count
-        self.steps.append(Take(self._count, self._rounded(num_bytes), self.line))
+        self.steps.append(Take(self._count, num_bytes, self.line, in_host))
         self._count += 1
 
     def went(self, number: int) -> None:
@@ -130,8 +152,8 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         special = _AS_KERNELS_LAY_OUT.get(func)
         result = func(*args, **kwargs) if special is None else special(*args, **kwargs)
-        self.see(result)
-        if not self._is_paused:
+        self.see(result, func is TO_HOST)
+        if not (self._is_paused or self._is_quiet):
             self._note_kernel(func, args, kwargs, result)
         return result
 
@@ -219,7 +241,8 @@ class _LineContext(Context):
     def __init__(
         self, recorder: Recorder, constants: Mapping[str, Any], optimizer_step: OptimizerStep
     ) -> None:
-        super().__init__(constants, recorder.communicator, META, optimizer_step)
+        copies = recorder.copies()
+        super().__init__(constants, recorder.communicator, META, optimizer_step, copies)
         self._recorder = recorder
 
     def at(self, line: int) -> None:

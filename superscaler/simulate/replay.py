@@ -57,19 +57,21 @@ class Played:
     postings: tuple[Posting, ...]
     peak_bytes: int
     at_peak: tuple[tuple[str, int], ...]
+    host_peak_bytes: int
 
 
 def replay(
     timeline: Timeline,
     resting: dict[int, Held],
-    resident_bytes: int,
+    resident_bytes: tuple[int, int],
     rules: Rules,
     last: Communication | None,
 ) -> Played:
     """Follow all entries from the values that are there before the step.
 
-    `resident_bytes` are those of no value (optimizer states). A storage with a reference to begin
-    with stays to the end. `last` is the communication that ends the step.
+    `resident_bytes` are those of no value (optimizer states), on the device and in host memory. A
+    storage with a reference to begin with stays to the end. `last` is the communication that ends
+    the step.
     """
 
     def run(watched: int) -> _Replay:
@@ -82,14 +84,18 @@ def replay(
     first = run(-1)
     at_peak = run(first.peak_call).at_peak  # again, to look at every step of the call with the peak
     parts = (tuple(first.calls), tuple(first.actions), tuple(first.postings))
-    return Played(*parts, first.peak, tuple(at_peak))
+    return Played(*parts, first.peak, tuple(at_peak), first.host_peak)
 
 
 class _Replay:
     """The state between two calls. In call `watched` every step is looked at for the peak."""
 
     def __init__(
-        self, values: dict[int, Value], resident_bytes: int, rules: Rules, watched: int
+        self,
+        values: dict[int, Value],
+        resident_bytes: tuple[int, int],
+        rules: Rules,
+        watched: int,
     ) -> None:
         self.calls: list[Call] = []
         self.actions: list[Action] = []
@@ -98,7 +104,8 @@ class _Replay:
         self.at_peak: list[tuple[str, int]] = []
         self._watched, self._watched_peak = watched, -1
         self._rules, self._values = rules, values
-        self._level, self._us = resident_bytes, 0.0
+        (self._level, self._host_level), self._us = resident_bytes, 0.0
+        self.host_peak = self._host_level
         self._points: list[tuple[float, int]] = []
         self._live: dict[Storage, None] = {}
         self._sent: list[Storage] = []
@@ -114,15 +121,19 @@ class _Replay:
 
     def _allocate(self, storage: Storage) -> None:
         self._live[storage] = None
-        self._change(storage.num_bytes)
+        self._change(storage, storage.num_bytes)
 
     def _drop(self, storage: Storage) -> None:
         storage.refs -= 1
         if not storage.refs:
             del self._live[storage]
-            self._change(-storage.num_bytes)
+            self._change(storage, -storage.num_bytes)
 
-    def _change(self, num_bytes: int) -> None:
+    def _change(self, storage: Storage, num_bytes: int) -> None:
+        if storage.in_host:
+            self._host_level += num_bytes
+            self.host_peak = max(self.host_peak, self._host_level)
+            return
         self._level += num_bytes
         self._points.append((self._us, self._level))
         self._look(self._level)
@@ -134,7 +145,7 @@ class _Replay:
             self.peak, self.peak_call = level, now
         if now == self._watched and level > self._watched_peak:
             self._watched_peak = level
-            self.at_peak = [(s.label, s.num_bytes) for s in self._live]
+            self.at_peak = [(s.label, s.num_bytes) for s in self._live if not s.in_host]
 
     # time
 
@@ -159,7 +170,7 @@ class _Replay:
 
     def entry(self, entry: Entry) -> None:
         """Fetch what it reads, call it, keep what it writes."""
-        self.calls.append(Call(entry.name, entry.time))
+        self.calls.append(Call(entry.name, entry.time, entry.function.__doc__ or ""))
         forms, given = numbered(self._fetched(entry))
         self._look(self._level)
         record = self._rules.recorded(entry, forms)
@@ -202,10 +213,11 @@ class _Replay:
         if len(self.calls) - 1 == self._watched:
             return table, self._run_watched(record, table, name)
         frees = tuple(s.refs == 1 for s in given)
-        key = (id(record), frees)
+        in_host = tuple(s.in_host for s in given)
+        key = (id(record), frees, in_host)
         if key not in self._summaries:
             sizes = tuple(s.num_bytes for s in given)
-            self._summaries[key] = summarised(record, sizes, frees)
+            self._summaries[key] = summarised(record, sizes, frees, in_host)
         posts = self._play(self._summaries[key], record)
         self._settle(record, table, len(given))
         return table, posts
@@ -213,6 +225,8 @@ class _Replay:
     def _play(self, summary: Summary, record: Record) -> dict[int, int]:
         base, posts = self._level, dict[int, int]()
         self._look(base + summary.peak)
+        self.host_peak = max(self.host_peak, self._host_level + summary.host_peak)
+        self._host_level += summary.host_left
         for piece in summary.pieces:
             self._points += [(self._us + at, base + level) for at, level in piece.curve]
             self._us += piece.us
@@ -228,7 +242,7 @@ class _Replay:
         """What is alive after a call whose levels are known already."""
         for step in record.steps:
             if isinstance(step, Take):
-                table[step.storage] = Storage(step.num_bytes, "", 1)
+                table[step.storage] = Storage(step.num_bytes, "", 1, step.in_host)
             elif isinstance(step, Free):
                 storage = table[step.storage]
                 storage.refs -= 1
@@ -244,7 +258,7 @@ class _Replay:
             if isinstance(step, Run):
                 self._us += step.us
             elif isinstance(step, Take):
-                storage = Storage(step.num_bytes, f"{name}\0{step.line}", 1)
+                storage = Storage(step.num_bytes, f"{name}\0{step.line}", 1, step.in_host)
                 table[step.storage] = storage
                 self._allocate(storage)
             elif isinstance(step, Free):
@@ -357,7 +371,7 @@ class _Replay:
             if isinstance(step, Run):
                 self._us += step.us
             elif isinstance(step, Take):
-                storage = Storage(step.num_bytes, "buffers of communication", 1)
+                storage = Storage(step.num_bytes, "buffers of communication", 1, step.in_host)
                 table[step.storage] = storage
                 arriving.held.append(storage)
                 self._allocate(storage)

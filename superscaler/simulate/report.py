@@ -101,6 +101,7 @@ class _View:
             busy_us=dict(sorted(busy.items())),
             exposed_us=self.exposed_us(c, script, spans),
             sent_bytes=sent,
+            host_peak_bytes=script.host_peak_bytes,
         )
 
     def runs(self, c: int, script: Script, spans: Sequence[Span]) -> list[Event]:

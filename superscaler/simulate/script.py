@@ -52,10 +52,11 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An entry of the schedule."""
+    """An entry of the schedule; `doc` says what a communication moves."""
 
     function: str
     time: tuple[int, ...]
+    doc: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Script:
     resident_bytes: int
     peak_bytes: int
     holders: tuple[Holder, ...]
+    host_peak_bytes: int = 0
 
 
 def thinned(points: list[tuple[float, int]], count: int = 12) -> Curve:

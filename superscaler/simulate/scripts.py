@@ -20,7 +20,7 @@ from superscaler.runtime.timeline import Entry, Timeline, timeline
 from superscaler.simulate.constants import marked, signature
 from superscaler.simulate.labels import Labels
 from superscaler.simulate.machine import Machine
-from superscaler.simulate.optimizer import optimizer_step, scalar_bytes
+from superscaler.simulate.optimizer import homes_of, optimizer_step, scalar_bytes
 from superscaler.simulate.record import Communication, Form, Given, Record, contiguous
 from superscaler.simulate.recorder import META, Code, Recorder, compiled
 from superscaler.simulate.replay import Rules, replay
@@ -63,6 +63,7 @@ class ScriptMaker:
             for u in graph.updates
         }
         self.scalar_bytes = scalar_bytes(graph.optimizer)
+        self.homes = homes_of(self.compiled.program)
         self.num_states = max((len(u.states) for u in graph.updates), default=0)
 
     def key(self, rank: int) -> Hashable:
@@ -84,7 +85,8 @@ class ScriptMaker:
         """The script of a rank."""
         program = load_rank(self.compiled.files, rank)
         found = timeline(program)
-        resting, resident = self._resting(program, found)
+        resting = self._resting(program, found)
+        resident, in_host = self._states(program)
         keys = {number: key for key, number in found.numbers.items()}
         duration = self.machine.duration_us(rank)
         rules = Rules(
@@ -95,12 +97,12 @@ class ScriptMaker:
         played = replay(
             found,
             resting,
-            resident,
+            (resident, in_host),
             rules,
             _sharing(program),
         )
-        stored = {s: s.num_bytes for s in (h.storage for h in resting.values())}
-        resident += sum(n for s, n in stored.items() if s.label != "batch")
+        stored = {h.storage for h in resting.values()}
+        resident += sum(s.num_bytes for s in stored if s.label != "batch" and not s.in_host)
         return Script(
             played.calls,
             played.actions,
@@ -108,6 +110,7 @@ class ScriptMaker:
             resident,
             played.peak_bytes,
             self._holders(played.at_peak, program),
+            played.host_peak_bytes,
         )
 
     def _record(self, rank: int, entry: Entry, forms: tuple[Given, ...]) -> Record:
@@ -122,34 +125,41 @@ class ScriptMaker:
             is_cuda = self.machine.is_cuda(rank)
             recorder = Recorder(rank, is_cuda, self.machine.duration_us(rank))
             text = self.compiled.program.partition.graph.optimizer
-            step = optimizer_step(text, self.num_states, is_cuda, recorder.apart)
+            apart, copies = recorder.apart, recorder.copies()
+            step = optimizer_step(text, self.num_states, is_cuda, apart, copies, self.homes)
             known[key] = recorder.record(self.codes[name], forms, constants, step)
         return known[key]
 
     # what is there before the step
 
-    def _resting(self, program: RankProgram, found: Timeline) -> tuple[dict[int, Held], int]:
-        """Parameters, buffers and batch by number; the bytes of the optimizer's states."""
+    def _resting(self, program: RankProgram, found: Timeline) -> dict[int, Held]:
+        """Parameters, buffers and batch by number."""
         values: dict[int, Held] = {}
         is_cuda = self.machine.is_cuda(program.rank)
         for kind, table in (("parameters", program.parameters), ("buffers", program.buffers)):
             for placed in table:
                 dtype = as_dtype(program.manifest[kind][placed.name]["dtype"])
                 form = contiguous(placed.shape, dtype, 0)
-                size = _rounded(form.storage_bytes, is_cuda)
-                values[found.numbers[placed.key]] = Held(form, Storage(size, kind, 1))
+                in_host = placed.memory == "host"
+                size = _rounded(form.storage_bytes, is_cuda and not in_host)
+                values[found.numbers[placed.key]] = Held(form, Storage(size, kind, 1, in_host))
         leaves: dict[int, Storage] = {}
         for placed in program.inputs:
             if placed.key in found.read_inputs:
                 leaf = program.manifest["batch"]["leaves"][placed.name]
                 values[found.numbers[placed.key]] = _part_of(leaf, placed, leaves, is_cuda)
-        return values, self._states(program)
+        return values
 
-    def _states(self, program: RankProgram) -> int:
-        """The bytes of the optimizer's states; single numbers of theirs are on the CPU."""
-        each = 0 if self.machine.is_cuda(program.rank) else self.scalar_bytes
+    def _states(self, program: RankProgram) -> tuple[int, int]:
+        """The bytes of the optimizer's states, on the device and in host memory; single numbers of
+        theirs are on the CPU, always."""
         trained = [placed for placed in program.parameters if placed.trained]
-        return sum(prod(p.shape) * self.state_bytes.get(p.name, 0) + each for p in trained)
+        total = {"device": 0, "host": 0}
+        for p in trained:
+            total[p.states] += prod(p.shape) * self.state_bytes.get(p.name, 0)
+        if not self.machine.is_cuda(program.rank):
+            total["device"] += self.scalar_bytes * len(trained)
+        return total["device"], total["host"]
 
     def _holders(
         self, at_peak: tuple[tuple[str, int], ...], program: RankProgram
@@ -160,7 +170,7 @@ class ScriptMaker:
             function, _, line = label.partition("\0")
             text = self.labels.of_line(function, int(line)) if line else label
             total[text] += num_bytes
-        total["optimizer states"] += self._states(program)
+        total["optimizer states"] += self._states(program)[0]
         ranked = sorted(total.items(), key=lambda item: (-item[1], item[0]))
         return tuple(Holder(name, size) for name, size in ranked if size)
 

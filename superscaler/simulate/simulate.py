@@ -11,6 +11,7 @@ from superscaler.simulate.engine import Host, run
 from superscaler.simulate.fold import Network, connect, refined
 from superscaler.simulate.machine import Machine
 from superscaler.simulate.meet import meetings
+from superscaler.simulate.progress import check_progress
 from superscaler.simulate.report import report
 from superscaler.simulate.script import Script
 from superscaler.simulate.scripts import Compiled, ScriptMaker
@@ -31,7 +32,8 @@ def simulate(
     (the result is the same, by symmetry). `profile` corrects what the cluster says of operators
     and links.
 
-    Raises SimulateError when the cluster is too small, or when ranks wait for each other.
+    Raises SimulateError when the cluster or a node's host memory is too small, or when ranks wait
+    for each other.
     """
     world_size = compiled.program.partition.num_devices
     if cluster.num_devices < world_size:
@@ -39,8 +41,12 @@ def simulate(
             f"the program is for {world_size} devices, cluster {cluster.name} has "
             f"{cluster.num_devices}; name a larger cluster, or compile it for fewer devices"
         )
-    machine = Machine(cluster, profile)
-    maker = ScriptMaker(compiled, machine)
+    return simulate_with(ScriptMaker(compiled, Machine(cluster, profile)), fold=fold, name=name)
+
+
+def simulate_with(maker: ScriptMaker, *, fold: bool = True, name: str = "") -> Simulation:
+    """`simulate`, with what a maker has recorded before."""
+    machine, world_size = maker.machine, maker.compiled.program.partition.num_devices
     network = _network(maker, world_size)
     colour = _colours(network, machine, fold)
     members: dict[int, list[int]] = {}
@@ -49,8 +55,28 @@ def simulate(
     classes = tuple(tuple(ranks) for ranks in members.values())
     met = meetings(network, classes, machine)
     scripts = [network.scripts[network.script_of[ranks[0]]] for ranks in classes]
+    check_progress(scripts, met, classes)
     timing = run(scripts, met, _hosts(classes, machine))
-    return report(maker, network, classes, met, timing, name)
+    found = report(maker, network, classes, met, timing, name)
+    _check_host_memory(found, machine)
+    return found
+
+
+def _check_host_memory(found: Simulation, machine: Machine) -> None:
+    """Raises SimulateError when the ranks of a node need more host memory than it has."""
+    total: dict[int, int] = {}
+    for rank_class in found.classes:
+        for rank in rank_class.ranks:
+            node = machine.node(rank)
+            total[node] = total.get(node, 0) + rank_class.host_peak_bytes
+    for node, needed in total.items():
+        has = machine.cluster.host_of(node * machine.cluster.devices_per_node).memory_gbytes
+        if needed > has * 1e9:
+            raise SimulateError(
+                f"host memory of node {node}: its ranks keep {needed / 1e9:.3g} GB there, cluster "
+                f"{machine.cluster.name} has {has:g} GB a node; offload fewer modules, shard the "
+                "optimizer (zero), or use more nodes"
+            )
 
 
 def _network(maker: ScriptMaker, world_size: int) -> Network:
@@ -89,6 +115,6 @@ def _colours(network: Network, machine: Machine, fold: bool) -> list[int]:
         network.script_of,
         lambda what, size, ranks: (
             machine.collective_us(what.kind, size, ranks),
-            machine.link(ranks),
+            machine.lane(what.kind, ranks),
         ),
     )

@@ -86,6 +86,7 @@ class RankClass:
     busy_us: dict[str, float]  # by lane
     exposed_us: float  # waiting for communication while there is nothing to compute
     sent_bytes: dict[str, int]  # by link, per rank
+    host_peak_bytes: int = 0  # in host memory, per rank
 
     @property
     def name(self) -> str:
@@ -132,6 +133,11 @@ class Simulation:
     def peak_bytes(self) -> int:
         """Of the rank that needs most."""
         return max(c.peak_bytes for c in self.classes)
+
+    @property
+    def host_peak_bytes(self) -> int:
+        """Of the rank that needs most host memory."""
+        return max(c.host_peak_bytes for c in self.classes)
 
     @property
     def bubble(self) -> float:

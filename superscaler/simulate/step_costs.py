@@ -7,6 +7,7 @@ from math import prod
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
+from superscaler.graph.tensor import HOST
 from superscaler.materialize.program import Program
 from superscaler.schedule.costs import Held, Reader, StepCosts, Transfer
 from superscaler.simulate.costs import conversion_costs, segment_costs
@@ -78,6 +79,8 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
         if tensor not in graph.producer:
             continue
         maker, k = graph.producer[tensor]
+        if graph.tensors[tensor].memory == HOST:
+            continue
         if home[maker] == home[op]:
             continue
         root, slot = _storage(program, maker, k)
@@ -116,6 +119,8 @@ def _resident_bytes(program: Program) -> dict[int, int]:
     total: dict[int, int] = defaultdict(int)
     tensors = program.partition.graph.tensors
     for own in program.owned:
+        if tensors[own.tensor].memory == HOST:
+            continue
         grid = own.layout.grid
         size = local_elements(own.layout) * tensors[own.tensor].dtype.itemsize
         times = prod(grid.time_shape[k] for k in own.keys)

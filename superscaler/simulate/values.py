@@ -15,6 +15,7 @@ class Storage:
     num_bytes: int
     label: str
     refs: int = 0
+    in_host: bool = False
 
     def name(self, label: str) -> None:
         """Say what it is, unless that is known."""
@@ -71,7 +72,7 @@ def copies(values: Mapping[int, Held]) -> dict[int, Value]:
     new: dict[Storage, Storage] = {}
     for held in values.values():
         old = held.storage
-        new.setdefault(old, Storage(old.num_bytes, old.label, old.refs))
+        new.setdefault(old, Storage(old.num_bytes, old.label, old.refs, old.in_host))
     return {n: Held(held.form, new[held.storage]) for n, held in values.items()}
 
 

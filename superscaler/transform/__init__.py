@@ -3,6 +3,7 @@
 from superscaler.transform.algorithms import register_algorithm
 from superscaler.transform.partition import Grid, Partition, Placed
 from superscaler.transform.primitives import (
+    Offload,
     Recompute,
     Replicate,
     Split,
@@ -15,6 +16,7 @@ from superscaler.transform.select import select, select_axis
 
 __all__ = [
     "Grid",
+    "Offload",
     "Partition",
     "Placed",
     "Recompute",

@@ -44,9 +44,10 @@ def cut_regions(graph: Graph, axes: Axes, plan: Plan) -> dict[int, Region]:
 def _is_cut(axes: Axes, op: Operator, ranks: dict[int, Rank]) -> bool:
     for it in axes.operators[op.id].iters:
         rank = ranks.get(it.axis)
-        if rank is not None and not it.frozen:
-            if not rank.where or any(matches(op.module, p) for p in rank.where):
-                return True
+        if rank is None or it.frozen:
+            continue
+        if not rank.where or any(matches(op.module, p) for p in rank.where):
+            return True
     return False
 
 

@@ -129,7 +129,8 @@ class Order:
 class Partition:
     """The transformed and assigned graph: `placed[i]` belongs to operator i.
 
-    `sequence` orders macro tasks per label: see `schedule.orders`.
+    `sequence` orders macro tasks per label: see `schedule.orders`. `copies_ahead`: how many copies
+    from host memory are under way before the one in use.
     """
 
     graph: Graph
@@ -138,6 +139,7 @@ class Partition:
     orders: tuple[Order, ...] = ()
     sequences: tuple[tuple[tuple[str, int], ...], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    copies_ahead: int = 2
 
     @property
     def num_devices(self) -> int:

@@ -13,6 +13,7 @@ from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.algorithms import apply_algorithm
+from superscaler.transform.offload import offload_activations
 from superscaler.transform.partition import REPLICATE, Grid, Order, Partition, Placed
 from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import Selection, find_axes, select
@@ -42,7 +43,12 @@ class Recompute:
     """Run the selected forward operators' modules again in the backward."""
 
 
-Algorithm = Split | Replicate | Recompute | str | Callable[..., Partition]
+@dataclass(frozen=True)
+class Offload:
+    """What the backward of the selected operators' modules reads waits for it in host memory."""
+
+
+Algorithm = Split | Replicate | Recompute | Offload | str | Callable[..., Partition]
 Operators = Selection | str | Iterable[str] | int
 
 
@@ -77,7 +83,7 @@ def resolve(partition: Partition, ops: Operators) -> Selection:
 def op_trans(
     partition: Partition, ops: Operators, algorithm: Algorithm, **options: Any
 ) -> Partition:
-    """Split, replicate, recompute or rewrite the selected operators.
+    """Split, replicate, recompute, offload or rewrite the selected operators.
 
     op_trans(mm, Split("batch", 2)):
         y = mm(x, w)  ->  y[0:4] = mm(x[0:4], w); y[4:8] = mm(x[4:8], w)
@@ -90,8 +96,8 @@ def op_trans(
     divisible.
     """
     chosen = resolve(partition, ops)
-    if isinstance(algorithm, Recompute):
-        return _recompute(partition, chosen)
+    if isinstance(algorithm, (Recompute, Offload)):
+        return _rewritten(partition, chosen, algorithm)
     if isinstance(algorithm, (Split, Replicate)):
         return _split(partition, chosen, algorithm)
     if isinstance(algorithm, str):
@@ -216,10 +222,17 @@ def _axis_list(partition: Partition, own: OperatorAxes) -> str:
     return ", ".join(names) or "none that can be split"
 
 
-def _recompute(partition: Partition, chosen: Selection) -> Partition:
+def _rewritten(
+    partition: Partition, chosen: Selection, algorithm: Recompute | Offload
+) -> Partition:
+    what = type(algorithm).__name__.lower()
     if any(p.roles or p.grid.devices.any() for p in partition.placed):
-        raise TransformError("op_trans(recompute): recompute first, then split and assign")
-    modules = tuple(dict.fromkeys(partition.graph.operators[op].module for op in chosen))
-    regions = module_regions(partition.graph, tuple(m for m in modules if m))
-    graph, axes = recompute(partition.graph, partition.axes, regions)
+        raise TransformError(f"op_trans({what}): {what} first, then split and assign")
+    found = dict.fromkeys(partition.graph.operators[op].module for op in chosen)
+    modules = tuple(m for m in found if m)
+    graph, axes = partition.graph, partition.axes
+    if isinstance(algorithm, Recompute):
+        graph, axes = recompute(graph, axes, module_regions(graph, modules))
+    else:
+        graph, axes = offload_activations(graph, axes, modules)
     return start(graph, axes)

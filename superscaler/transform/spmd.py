@@ -11,6 +11,7 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
+from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.context import context_axes
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
@@ -18,6 +19,9 @@ from superscaler.transform.select import find_axes, matches
 from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
+
+FIXED = (TensorKind.PARAM, TensorKind.BUFFER)  # what does not depend on the batch
+SPREAD = 4  # times the bytes of the parameters that an operator reads
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,8 @@ class _Work:
         for update in self.graph.updates:
             self.resting[update.param] = self._resting_slots(update.operator)
         self.sharded = self._sharded_gradients()
+        self.fixed = {t.id for t in self.graph.tensors if t.kind in FIXED}
+        self.spread: set[int] = set()
         self.from_params: set[int] = {t.id for t in self.graph.of_kind(TensorKind.PARAM)}
 
     def grid(self, stage: int, timed: bool, cuts: tuple[str, ...] = ()) -> Grid:
@@ -212,6 +218,8 @@ class _Work:
         stage = self.stage[op.id]
         if op.phase is Phase.UPDATE:
             return self.update(op, stage)
+        if all(t in self.fixed for t in op.inputs):
+            self.fixed.update(op.outputs)
         if op.inputs and all(t in self.from_params for t in op.inputs):
             self.from_params.update(op.outputs)
             return self.param_only(op, stage)
@@ -220,9 +228,11 @@ class _Work:
             grid, roles = self.split(op, stage, True)
             if roles[0] >= 0:
                 return Placed(grid, roles, self.label(op, stage, True))
-            view = self.partial_view(op, stage)
-            if view is not None:
-                return view
+            if self.is_spread(op):
+                return Placed(grid, roles, self.label(op, stage, True))
+            partial = self.partial_linear(op, stage)
+            if partial is not None:
+                return partial
         grid, roles = self.split(op, stage, False)
         roles = self.with_shards(op, grid, roles)
         return Placed(grid, roles, self.label(op, stage, not micro))
@@ -259,17 +269,52 @@ class _Work:
                 left[best[1]] //= count
         return tuple(roles)
 
-    def partial_view(self, op: Operator, stage: int) -> Placed | None:
-        """A view of a value summed over microbatches moves before the sum: it costs nothing."""
-        own = self.axes.operators[op.id]
-        if not own.rule.is_view or len(op.inputs) != 1 or op.inputs[0] not in self.graph.producer:
-            return None
-        maker, k = self.graph.producer[op.inputs[0]]
-        before = self.placed[maker]
+    def is_spread(self, op: Operator) -> bool:
+        """Whether an operator of the forward makes much more of parameters than they are (a bias of
+        each position from a table), or works on such a value and nothing of the batch: each
+        microbatch makes it again, rather than keep it."""
+        if op.phase is not Phase.FORWARD or not all(t in self.fixed for t in op.inputs):
+            return False
+        read = sum(self.graph.tensors[t].num_bytes for t in op.inputs if t in self.from_params)
+        made = sum(self.graph.tensors[t].num_bytes for t in op.outputs if t >= 0)
+        if made >= SPREAD * read > 0 or not self.spread.isdisjoint(op.inputs):
+            self.spread.update(op.outputs)
+            return True
+        return False
+
+    def partial_linear(self, op: Operator, stage: int) -> Placed | None:
+        """What is linear in a value summed over microbatches, and makes no more bytes of it, moves
+        before the sum: a view costs nothing, the sum of less is cheaper."""
         grid, roles = self.split(op, stage, True)
-        if before.grid is not grid or not self.is_sum(maker, k, before.roles[0]):
-            return None
-        return Placed(grid, (VALUE, *roles[1:]), self.label(op, stage, True), frozenset((0,)))
+        for i, tensor in enumerate(op.inputs):
+            if tensor not in self.graph.producer or not self.is_linear(op, i):
+                continue
+            maker, k = self.graph.producer[tensor]
+            before = self.placed[maker]
+            if before.grid is grid and self.is_sum(maker, k, before.roles[0]):
+                label = self.label(op, stage, True)
+                return Placed(grid, (VALUE, *roles[1:]), label, frozenset((i,)))
+        return None
+
+    def is_linear(self, op: Operator, position: int) -> bool:
+        """Whether an operator is linear in one input, as its others are zero or not added to it,
+        and makes no more bytes of it."""
+        own = self.axes.operators[op.id]
+        if own.rule.is_view:
+            return len(op.inputs) == 1
+        if len(op.outputs) != 1:
+            return False
+        read, made = (self.graph.tensors[t].num_bytes for t in (op.inputs[position], op.outputs[0]))
+        zero = {i for i, t in enumerate(op.inputs) if self.is_zero(t)}
+        sets = own.rule.linear
+        return made <= read and any(position in s and s - {position} <= zero for s in sets)
+
+    def is_zero(self, tensor: int) -> bool:
+        """Whether a tensor was made as zeros."""
+        if tensor not in self.graph.producer:
+            return False
+        maker = self.graph.operators[self.graph.producer[tensor][0]]
+        return maker.target.startswith("aten.full") and maker.args[1:2] == (0,)
 
     def is_sum(self, op: int, k: int, role: int) -> bool:
         """Whether output k holds partial sums along a grid dim of this role."""
@@ -356,10 +401,11 @@ class _Work:
         )
 
     def param_only(self, op: Operator, stage: int) -> Placed:
-        """A cast or view of parameters runs where they rest; views run with their readers."""
+        """A cast of parameters runs where they rest; views and copies run with their readers."""
         gather = self.plan.optimizer.gather
         own = self.axes.operators[op.id]
-        timed = self.plan.microbatches > 1 and own.rule.is_view
+        follows = own.rule.is_view or op.target == TO_DEVICE
+        timed = self.plan.microbatches > 1 and follows
         grid = self.grid(stage, timed)
         roles = list(self.roles(op, grid))
         for dim, slot in self.resting.get(op.inputs[0], {}).items():

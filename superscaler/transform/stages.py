@@ -9,6 +9,7 @@ from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
+from superscaler.ops.copies import COPIES
 from superscaler.plan import Plan
 from superscaler.transform.cost import cost
 from superscaler.transform.select import matches
@@ -23,7 +24,9 @@ def assign_stages(graph: Graph, axes: Axes, plan: Plan) -> list[int]:
     same modules several times), each visit is a stage of its own: visit v of stage s of S is
     number v * S + s.
     """
-    forward = [op.id for op in graph.operators if op.phase is Phase.FORWARD]
+    forward = [
+        op.id for op in graph.operators if op.phase is Phase.FORWARD and op.target not in COPIES
+    ]
     if all(s.modules for s in plan.stages):
         stage = _by_pattern(graph, plan, forward)
     elif any(s.modules for s in plan.stages):
@@ -43,8 +46,7 @@ def _by_visit(graph: Graph, stage: dict[int, int], count: int) -> dict[int, int]
     """A new visit begins where an operator reads what a later stage made."""
     visit: dict[int, int] = {}
     for op in sorted(stage):
-        makers = [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
-        found = [visit[m] + (stage[m] > stage[op]) for m in makers if m in visit]
+        found = [visit[m] + (stage[m] > stage[op]) for m in _makers(graph, op) if m in visit]
         visit[op] = max(found, default=0)
     return {op: visit[op] * count + s for op, s in stage.items()}
 
@@ -62,17 +64,38 @@ def _by_pattern(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
 
 def _by_both(graph: Graph, axes: Axes, plan: Plan, forward: list[int]) -> dict[int, int]:
     """Named modules to their stage, the rest cut by cost among the stages without names; but what
-    reads from a later stage runs there."""
+    reads from a later stage runs there, and what is made of the batch alone with its readers."""
     named = _named(graph, plan, forward)
     rest = [op for op in forward if op not in named]
     free = [s for s, entry in enumerate(plan.stages) if not entry.modules]
     cut = _by_cost(graph, axes, rest, len(free))
     stage: dict[int, int] = {}
     for op in forward:
-        makers = [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
-        latest = max((stage[m] for m in makers if m in stage), default=0)
+        latest = max((stage[m] for m in _makers(graph, op) if m in stage), default=0)
         stage[op] = named[op] if op in named else max(free[cut[op]], latest)
+    light = _on_batch_alone(graph, rest)
+    for op in reversed(rest):
+        if op in light:
+            outputs = graph.operators[op].outputs
+            readers = [r for t in outputs for r, _ in graph.consumers.get(t, ()) if r in stage]
+            stage[op] = min((stage[r] for r in readers), default=stage[op])
     return stage
+
+
+def _on_batch_alone(graph: Graph, ops: list[int]) -> set[int]:
+    """Operators on the batch and constants, and on what such operators make of them."""
+    params = {u.param for u in graph.updates}
+    found: set[int] = set()
+    for op in ops:
+        inputs = graph.operators[op].inputs
+        if not params.intersection(inputs) and all(m in found for m in _makers(graph, op)):
+            found.add(op)
+    return found
+
+
+def _makers(graph: Graph, op: int) -> list[int]:
+    """The operators whose values an operator reads."""
+    return [graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer]
 
 
 def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
@@ -137,6 +160,8 @@ def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:
     for op in graph.operators:
         if op.id in forward:
             stage[op.id] = forward[op.id]
+        elif op.phase is Phase.FORWARD:  # a copy that operator `forward` reads, or its backward
+            stage[op.id] = forward[op.forward]
         elif op.phase is Phase.BACKWARD:
             own = stage[op.forward] if op.forward >= 0 else last
             makers = [graph.producer[t][0] for t in op.inputs if t in graph.producer]

@@ -52,7 +52,7 @@ def error(*arguments: object) -> str:
         (["trace", *GPT, "--set", "size=3"], "it has no setting 'size'; its settings: layers"),
         (["trace", *GPT, "--set", "layers"], "--set layers: write --set key=value"),
         (["trace", *GPT, "--dtype", "float65"], "--dtype float65: expected float64, float32"),
-        ([*COMPILE, "--plan", "zeros(dp=2)"], "no policy 'zeros'; known: data_parallel, hybrid"),
+        ([*COMPILE, "--plan", "zeros(dp=2)"], "no policy 'zeros'; known: bidirectional, coshard"),
         ([*COMPILE, "--plan", "zero(dp=2, stge=1)"], "zero has no argument 'stge'; it takes dp"),
         ([*COMPILE, "--plan", "zero()"], "zero needs dp"),
         ([*COMPILE, "--plan", "zero(dp=2, stage=4)"], "expected a ZeRO stage from 0 to 3, found 4"),

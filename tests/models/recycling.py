@@ -1,5 +1,5 @@
-"""A trunk that runs several times: what it made is read again, and only the last pass has a gradient
-(as AlphaFold's recycling)."""
+"""A trunk that runs several times, each pass on what the last one made; only the last pass has a
+gradient (as AlphaFold's recycling)."""
 
 import torch
 from torch import nn

@@ -60,8 +60,11 @@ def test_calls_as_text() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("zeroo(dp=2)", "no policy 'zeroo'; known: data_parallel, "),
-        ("zero(2)", "expected a call with numbers and texts"),
+        ("zeroo(dp=2)", "no policy 'zeroo'; known: bidirectional, "),
+        ("zero(2)", "zero takes its arguments by name: dp, stage"),
+        ("coshard(3, parts=2)", "coshard takes a policy call as plan, found 3"),
+        ("zero(dp=zero(dp=2))", "zero takes a value as dp, found 'a policy call'"),
+        ("coshard(zoro(dp=2), parts=2)", "no policy 'zoro'"),
         ("zero(dp=x)", "expected a call with numbers and texts"),
         ("zero(dp=2", "expected a call with numbers and texts"),
         ("zero(level=2)", "zero has no argument 'level'; it takes dp, stage"),

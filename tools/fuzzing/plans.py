@@ -8,7 +8,16 @@ from random import Random
 
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
-from superscaler.plan import ORDERS, Plan, PlanAssign, PlanOptimizer, PlanRewrite, PlanSplit, PlanStage
+from superscaler.plan import (
+    ORDERS,
+    TWO_WAY_ORDERS,
+    Plan,
+    PlanAssign,
+    PlanOptimizer,
+    PlanRewrite,
+    PlanSplit,
+    PlanStage,
+)
 
 MESH_DIMS = ("dp", "tp", "cp")
 MAX_DEVICES = 6
@@ -17,6 +26,9 @@ MAX_DEVICES = 6
 def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
     """A plan of one to four stages whose splits mostly fit the graph's axes."""
     stages = _stages(rng)
+    order = rng.choice(ORDERS)
+    if order in TWO_WAY_ORDERS and len(stages) % 2 == 0:
+        stages = _mirrored(stages)
     dims = sorted({name for stage in stages for name in stage.mesh})
     microbatches = rng.choice((1, 1, 2, 2, 3, 4))
     splits = [split for dim in dims for split in _splits(rng, graph, axes, dim)]
@@ -24,11 +36,13 @@ def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
         splits.insert(0, PlanSplit("batch", "mb", uneven=True))
     if microbatches > 1 and rng.random() < 0.15:
         splits.append(PlanSplit(_axis(rng, axes, microbatches), "mb", uneven=True))
+    if rng.random() < 0.25:
+        splits += _cuts(rng, graph, axes)
     plan = Plan(
         stages=stages,
         microbatches=microbatches,
         splits=tuple(splits),
-        order=rng.choice(ORDERS),
+        order=order,
         recompute=_modules(rng, graph, 0.25),
         optimizer=_optimizer(rng, dims),
         assign=tuple(_assign(rng, graph, axes) for _ in range(rng.random() < 0.15)),
@@ -66,6 +80,20 @@ def _stages(rng: Random) -> tuple[PlanStage, ...]:
             rng.shuffle(devices)
         stages.append(PlanStage(tuple(devices), mesh))
     return tuple(stages)
+
+
+def _mirrored(stages: tuple[PlanStage, ...]) -> tuple[PlanStage, ...]:
+    """Each stage on its own device and on that of its mirror image, halves of the batch on each."""
+    count = len(stages)
+    return tuple(PlanStage((s, count - 1 - s), {"dp": 2}) for s in range(count))
+
+
+def _cuts(rng: Random, graph: Graph, axes: Axes) -> list[PlanSplit]:
+    """Splits in time, of one or two axes."""
+    parts, again = rng.choice((2, 2, 3)), rng.random() < 0.6
+    names = ["auto"] if rng.random() < 0.2 else [_axis(rng, axes, parts) for _ in range(2)]
+    where = _modules(rng, graph, 0.3)
+    return [PlanSplit(name, "cut", where, True, parts, again) for name in dict.fromkeys(names)]
 
 
 def _mesh(rng: Random, limit: int) -> dict[str, int]:

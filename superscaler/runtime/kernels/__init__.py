@@ -5,6 +5,7 @@ from superscaler.runtime.kernels import (
     attention_block,
     dropout,
     grouped,
+    host,
     indexing,
     lookup,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "attention_block",
     "dropout",
     "grouped",
+    "host",
     "indexing",
     "lookup",
     "set_random",

@@ -105,7 +105,7 @@ def _check(order: PipelineOrder, lanes: Sequence[tuple[int, ...]], microbatches:
     for number, line in enumerate(order.lines, 1):
         for action in line:
             _check_action(action, number, len(lanes), microbatches)
-        for lane in _own_lanes(line, lanes):
+        for lane in _own_lanes(line, lanes) if line else ():
             line_of.setdefault(lane, number)
     for number, line in enumerate(order.lines, 1):
         for action in line:
@@ -125,12 +125,13 @@ def _check(order: PipelineOrder, lanes: Sequence[tuple[int, ...]], microbatches:
 
 
 def _own_lanes(line: tuple[Action, ...], lanes: Sequence[tuple[int, ...]]) -> list[int]:
-    """The lane that runs the stages of a line and no others, else the first that runs them all."""
+    """The lane that runs the stages of a line and no others, else the first that runs them all, or
+    the first action."""
     stages = {a.stage for a in line}
     every = sorted({lane for group in lanes for lane in group})
     shared = [lane for lane in every if all(lane in lanes[s] for s in stages)]
     exact = [lane for lane in shared if sum(lane in group for group in lanes) == len(stages)]
-    return exact or shared[:1]
+    return exact or shared[:1] or list(lanes[line[0].stage][:1])
 
 
 def _check_action(action: Action, line: int, stages: int, microbatches: int) -> None:

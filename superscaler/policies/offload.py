@@ -1,0 +1,25 @@
+"""Offload: any plan, with part of its tensors in host memory while they are not used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from superscaler.plan import Plan, PlanOffload
+
+
+def offload(
+    plan: Plan,
+    activations: str = "",
+    optimizer: bool = False,
+    parameters: str = "",
+    ahead: int = 2,
+) -> Plan:
+    """`plan` with activations, optimizer states or parameters in host memory.
+
+    `activations` are patterns of modules whose backward reads them from there, `parameters` those
+    of parameters that are copied in at each use, separated by spaces; `ahead` copies in are under
+    way before the one in use. Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
+    arXiv 2104.07857 (parameters), vDNN, arXiv 1602.08124 (activations).
+    """
+    chosen = PlanOffload(tuple(activations.split()), optimizer, tuple(parameters.split()), ahead)
+    return replace(plan, offload=chosen)

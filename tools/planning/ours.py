@@ -1,0 +1,57 @@
+"""Our plans: what SuperScaler adds to the conventional ones for the model at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+from planning.cells import Cell
+from planning.conventional import Candidate, conventional
+
+PARTS = (1, 2, 4, 8)
+
+
+def ours(cell: Cell) -> list[Candidate]:
+    """Plans that others cannot express; every conventional plan is one of ours as well."""
+    plain = [c for c in conventional(cell) if c.is_plain]
+    pipelines = [c for c in plain if c.stages > 1 and c.chunks == 1 and "zero" not in c.text]
+    found = [*plain_with_coshard(cell, plain), *_bidirectional(cell, pipelines)]
+    simple = [c for c in pipelines if "sequence" not in c.text]
+    if "embedding" in cell.facts:
+        found += _renamed(cell, simple, "interlaced")
+    if "first" in cell.facts:
+        found += _renamed(cell, simple, "three_f_one_b")
+    return found
+
+
+def plain_with_coshard(cell: Cell, plain: list[Candidate]) -> Iterator[Candidate]:
+    """Attention and feed-forward in parts, run again part by part, in place of whole layers."""
+    for c, parts in product(plain, PARTS):
+        where = f"parts={parts}, where={cell.blocks!r}"
+        inner = f"coshard({Candidate.inner}, {where})"
+        yield replace(c, text=f"coshard({c.text}, {where})", inner=inner)
+
+
+def _bidirectional(cell: Cell, pipelines: list[Candidate]) -> Iterator[Candidate]:
+    """Both directions at once; half as many microbatches, of twice the samples."""
+    for c in pipelines:
+        if c.stages % 2 == 0 and cell.global_batch % (2 * c.samples) == 0:
+            for order in ("dualpipe", "auto"):
+                more = f"microbatches={{m}}, placement='bidirectional', order={order!r}"
+                text = c.text.replace("microbatches={m}", more)
+                yield replace(c, text=text, samples=2 * c.samples)
+
+
+def _renamed(cell: Cell, pipelines: list[Candidate], policy: str) -> Iterator[Candidate]:
+    """Pipelines by another policy, with the cell's facts, plain and with co-shard."""
+    facts = ", ".join(f"{key}={value!r}" for key, value in cell.facts.items())
+    made = [
+        replace(
+            c,
+            text=c.text.replace("hybrid(", f"{policy}(").replace("={m}", f"={{m}}, {facts}"),
+        )
+        for c in pipelines
+    ]
+    yield from made
+    yield from plain_with_coshard(cell, made)
