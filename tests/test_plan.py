@@ -110,6 +110,18 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
             "stages:\n- devices: [0, 1, 2]\n  mesh: {dp: 2}\n",
             "line 3: stages.0.mesh: the mesh has 2 places, the stage has 3 devices",
         ),
+        (
+            STAGE + "rewrites:\n- {algorithm: 3}\n",
+            "p.yaml, line 5: rewrites.0.algorithm: expected a name, found 3",
+        ),
+        (
+            STAGE + "rewrites:\n- {algorithm: ring_attention, options: cp}\n",
+            "p.yaml, line 5: rewrites.0.options: expected names and values, found 'cp'",
+        ),
+        (
+            STAGE + "splits:\n- {axis: context, dim: dp, striped: true, uneven: true}\n",
+            "p.yaml, line 5: splits.0.striped: expected neither parts nor uneven beside it",
+        ),
         ("stages: [\n", "p.yaml, line 2: not valid YAML"),
     ],
 )
