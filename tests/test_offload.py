@@ -15,6 +15,7 @@ import superscaler as ss
 from superscaler.cli.app import app
 from superscaler.cluster.machine import Host
 from superscaler.compiler import CompiledProgram
+from superscaler.emit import copies
 from superscaler.errors import PlanError, SimulateError, TransformError
 from superscaler.plan import Plan, PlanOffload
 from superscaler.runtime import RankExecutor, load_rank, load_ranks, update
@@ -167,6 +168,14 @@ def test_more_copies_ahead_hide_more_and_hold_more() -> None:
     ]
     assert found[0].exposed_us > found[1].exposed_us
     assert found[0].peak_bytes < found[1].peak_bytes
+
+
+def test_few_copies_out_keep_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = ss.Cluster.load("v100-32g-8")
+    few = program("hybrid()", "activations").simulate(cluster).peak_bytes
+    monkeypatch.setattr(copies, "LEAVING", 1000)
+    many = model().compile(offloaded("hybrid()", ACTIVATIONS)).simulate(cluster).peak_bytes
+    assert few < many
 
 
 def test_too_little_host_memory_is_an_error() -> None:
