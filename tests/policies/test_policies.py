@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from pathlib import Path
+
 import pytest
 
 from superscaler import policies
 from superscaler.errors import PlanError
 from superscaler.plan import PlanOptimizer, PlanSplit, PlanStage
 from superscaler.policies import parse_plan
+from superscaler.policies.parse import POLICIES
 
 
 def test_data_parallel() -> None:
@@ -76,3 +81,13 @@ def test_wrong_text(text: str, message: str) -> None:
     with pytest.raises(PlanError) as caught:
         parse_plan(text)
     assert message in str(caught.value)
+
+
+def test_policies_are_short_and_use_what_anybody_can_use() -> None:
+    for name, policy in POLICIES.items():
+        assert len(inspect.getsource(policy).splitlines()) <= 80, name
+    for path in Path(policies.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("superscaler"):
+                allowed = ("superscaler.plan", "superscaler.errors", "superscaler.policies")
+                assert str(node.module).startswith(allowed), f"{path.name}: {node.module}"
