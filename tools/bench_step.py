@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import step_peers as peers
 
 import superscaler as ss
-from superscaler.runtime import RankExecutor, load_rank
-from superscaler.runtime.processes import ProcessCommunicator
+from superscaler.runtime import RankExecutor, RankProgram, load_rank
+from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 from superscaler.workload import Workload, load_workload
 
 NUM_CHECKED_STEPS = 3  # they also warm up
@@ -112,7 +112,9 @@ def _run_rank(
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     pair = next(pair for pair in PAIRS if pair.plan == plan)
-    ours = _our_step(files, rank, load_workload(EXAMPLE, sizes))
+    program = load_rank(files, rank)
+    communicator = ProcessCommunicator(program.manifest.get("groups", ()))
+    ours = _our_step(program, communicator, load_workload(EXAMPLE, sizes))
     work = load_workload(EXAMPLE, sizes)
     theirs = pair.peer(work)
     for number in range(NUM_CHECKED_STEPS):
@@ -127,13 +129,13 @@ def _run_rank(
     if arguments.profile:
         for name, step in (("ours", ours), ("theirs", theirs)):
             _profile(step, work.batch, Path(arguments.profile) / f"{plan}.{name}.{rank}.txt")
-    dist.barrier()
-    dist.destroy_process_group()
+    communicator.close()
+    destroy_groups()
 
 
-def _our_step(files: dict[str, str], rank: int, work: Workload) -> peers.Step:
-    program = load_rank(files, rank)
-    communicator = ProcessCommunicator(program.manifest.get("groups", ()))
+def _our_step(
+    program: RankProgram, communicator: ProcessCommunicator, work: Workload
+) -> peers.Step:
     executor = RankExecutor(program, communicator, optimizer=work.optimizer)
     executor.load_weights(work.model.state_dict())
     return lambda batch: executor.step(batch)[0]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.utils._pytree import tree_leaves
 
 from superscaler.errors import ParallelizeError
@@ -24,7 +23,7 @@ from superscaler.runtime.program import Source
 from superscaler.runtime.world import Launch, World
 
 _COMPILE_TIMEOUT = timedelta(hours=2)
-_EXIT_TIMEOUT = timedelta(seconds=30)
+_EXIT_TIMEOUT_S = 30.0  # then torchrun deals with the process that has not come
 _NUM_SAMPLED = 4096  # elements of a tensor that are compared
 
 _world: World | None = None  # a process is in one world, whatever number of steps it trains
@@ -137,12 +136,4 @@ def _leave(world: World) -> None:
     if error is not None:
         world.tell_failure(f"{type(error).__name__}: {error}")
         return
-    store = world.store
-    if store.add("parallelize/left", 1) == world.launch.world_size:
-        store.set("parallelize/all-left", "yes")
-    try:
-        store.wait(["parallelize/all-left"], _EXIT_TIMEOUT)
-    except (dist.DistError, RuntimeError):
-        return  # another process ended early; torchrun deals with it
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    world.close(_EXIT_TIMEOUT_S)

@@ -52,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             initialise(executor, workload, options.weights)
         trainer.run()
         ending.world.close()
-        executor.communicator.close()
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

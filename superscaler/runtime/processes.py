@@ -99,9 +99,9 @@ class ProcessCommunicator(Communicator):
             self._sends.popleft()[0].wait()
 
     def close(self) -> None:
+        """Wait for what was sent, and let go of the groups."""
         self.finish_sends()
-        dist.barrier()  # a peer that still sends to this rank would see a closed connection
-        dist.destroy_process_group()
+        self._groups.clear()
 
     def _add_groups(self, groups: Iterable[Ranks], timeout: timedelta) -> None:
         """Make this rank's groups.
@@ -180,6 +180,17 @@ class ProcessCommunicator(Communicator):
     def _forget_finished_sends(self) -> None:
         while self._sends and self._sends[0][0].is_completed():
             self._sends.popleft()
+
+
+def destroy_groups() -> None:
+    """End the process groups of this process, once every communicator over them is closed.
+
+    Gloo's threads end with the last reference to their group. One that still lets go of a tensor
+    while the interpreter ends aborts the process (torch 2.13: "terminate called without an active
+    exception").
+    """
+    dist.barrier()  # a peer that still sends to this rank would see a closed connection
+    dist.destroy_process_group()
 
 
 def ascending(ranks: Ranks, parts: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from superscaler.runtime.failures import LaunchError, WorldSizeError
-from superscaler.runtime.processes import ProcessCommunicator
+from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 
 _GRACE_S = 3.0  # for a rank to say itself why it ends, once another has failed
 _FAILED = "superscaler/failed"
@@ -82,6 +82,7 @@ class World:
             device_id=self.device if is_cuda else None,
         )
         self._watcher = self._watch()
+        self._communicators: list[ProcessCommunicator] = []
 
     @property
     def store(self) -> Any:
@@ -90,7 +91,8 @@ class World:
 
     def communicator(self, groups: Any = ()) -> ProcessCommunicator:
         """The communicator, with the groups of the program's manifest."""
-        return ProcessCommunicator(groups)
+        self._communicators.append(ProcessCommunicator(groups))
+        return self._communicators[-1]
 
     def tell_failure(self, message: str) -> str | None:
         """Tell the other ranks that this one failed, unless another one was first.
@@ -103,12 +105,20 @@ class World:
             return None
         return f"rank {self.launch.rank} ends because rank {rank} failed: {text}"
 
-    def close(self) -> None:
-        """Wait until every rank is done, and end the watch."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait until every rank is done; then end the watch, the communicators and their groups.
+
+        If some rank is not done within `timeout_s`, everything is left as it is.
+        """
         if self._store.add("done", 1) == self.launch.world_size:
             self._store.set(_FAILED, "")
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.join(timeout_s)
+            if self._watcher.is_alive():
+                return
+        for communicator in self._communicators:
+            communicator.close()
+        destroy_groups()
 
     def _watch(self) -> threading.Thread | None:
         """End this process when another rank has failed, also if it is blocked in a collective.

@@ -20,7 +20,7 @@ from superscaler.cluster.profile import OperatorTime
 from superscaler.runtime.executor import RankExecutor
 from superscaler.runtime.initialize import materialize_weights
 from superscaler.runtime.memory import MemoryMeter
-from superscaler.runtime.processes import ProcessCommunicator
+from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 from superscaler.runtime.program import load_rank
 from superscaler.simulate.measure_rank import RankMeter
 from superscaler.workload import Workload, load_workload
@@ -90,8 +90,7 @@ def _run_rank(rank: int, size: int, folder: str, jobs: list[Job], rounds: int) -
     store = FileStore(f"{folder}/store", size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     torch.save([_run(job, rank, size, rounds) for job in jobs], f"{folder}/{rank}.out")
-    dist.barrier()
-    dist.destroy_process_group()
+    destroy_groups()
 
 
 def _run(job: Job, rank: int, size: int, rounds: int) -> _RankResult:
@@ -112,6 +111,7 @@ def _run(job: Job, rank: int, size: int, rounds: int) -> _RankResult:
         times += [_timed(executor, batch) for _ in range(STEPS_PER_ROUND)]
     meter = MemoryMeter(executor)
     meter.step(batch)
+    communicator.close()
     return _RankResult(times, meter.peak_bytes, alone.operators)
 
 

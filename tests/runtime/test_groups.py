@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from superscaler.runtime.processes import ProcessCommunicator
+from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 
 pytestmark = pytest.mark.dist
 
@@ -33,6 +33,7 @@ def collectives(rank: int, store: str, results: str) -> None:
                 communicator.reduce_scatter(to, group, "sum").wait().tolist(),
             ]
     communicator.close()
+    destroy_groups()
     torch.save(found, f"{results}/{rank}")
 
 

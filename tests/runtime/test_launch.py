@@ -2,13 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
-from emitted import linear_program
+from emitted import free_port, linear_program
 
 pytestmark = pytest.mark.dist
 
@@ -61,12 +60,6 @@ def torchrun(folder, *options, processes=2, limit_s=60):
 
 def quiet():
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def losses(path):

@@ -1,30 +1,22 @@
 """Gloo processes do exactly what ranks in threads do."""
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from emitted import linear_program, run_contexts
+from emitted import free_port, linear_program, run_contexts
 
 from superscaler.runtime import RankExecutor, load_ranks, run_ranks_in_threads
 from superscaler.runtime.context import Context
 from superscaler.runtime.layout import full_state_dict
 from superscaler.runtime.pending import resolve
-from superscaler.runtime.processes import ProcessCommunicator
+from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 
 pytestmark = pytest.mark.dist
 
 N = 3
 GROUPS = [[0, 1, 2], [0, 2]]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def constants(rank):
@@ -89,6 +81,7 @@ def start(rank, world_size, port, function, queue):
     communicator = ProcessCommunicator(GROUPS if world_size == N else [])
     queue.put((rank, function(rank, communicator)))
     communicator.close()
+    destroy_groups()
 
 
 def run_in_processes(world_size, function):
