@@ -27,6 +27,7 @@ from superscaler.schedule.problem import Schedule
 from superscaler.schedule.solver import Progress
 from superscaler.schedule.validate import validate_schedule
 from superscaler.simulate.best_order import Ordered, best_order
+from superscaler.simulate.best_placement import PlacedPlan, best_placement
 from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.cut_regions import cut_regions
@@ -53,6 +54,7 @@ class CompiledProgram:
     plan: Plan | None
     files: dict[str, str] = field(repr=False)
     ordered: Ordered | None = field(default=None, repr=False)  # by the solver
+    placed: PlacedPlan | None = field(default=None, repr=False)  # by the solver
     listing: Listing = field(kw_only=True, repr=False)
     cluster: Cluster = field(kw_only=True)  # that it was compiled for
 
@@ -68,7 +70,8 @@ class CompiledProgram:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of how the plan was honoured."""
-        return (*self.program.notes, *(self.schedule.notes if self.schedule else ()))
+        placed = (self.placed.note,) if self.placed else ()
+        return (*placed, *self.program.notes, *(self.schedule.notes if self.schedule else ()))
 
     @property
     def num_programs(self) -> int:
@@ -145,22 +148,27 @@ def compile(
         plan = parse_plan(plan)
     elif not isinstance(plan, (Plan, Partition)):
         plan = plan(graph)
+    placed = None
     if isinstance(plan, Partition):
         partition = plan
         _check_same_graph(graph, partition.graph)
+        cluster = cluster or Cluster(partition.num_devices)
     else:
-        partition = partition_of(graph, plan, axes or infer_axes(graph))
-    cluster = cluster or Cluster(partition.num_devices)
-    check_devices(partition, cluster)
-    partition = propagate_partial(delay_views(partition))
-    tasks, timed = build_schedule(partition)
-    validate_schedule(tasks, timed)
-    program = materialize(partition, tasks, timed, cluster)
+        axes = axes or infer_axes(graph)
+        cluster = cluster or Cluster(plan.num_devices)
+        placed = _placed(graph, axes, plan, cluster, progress)
+        plan = placed.plan if placed else plan
+        partition = partition_of(graph, plan, axes)
+    program = _materialized(partition, cluster)
     ordered = None
     if isinstance(plan, Plan) and plan.order == "auto":
-        limit, objective = plan.schedule.time_limit_s, plan.schedule.objective
         ordered = best_order(
-            program, cluster, time_limit_s=limit, objective=objective, progress=progress
+            program,
+            cluster,
+            time_limit_s=plan.schedule.time_limit_s,
+            objective=plan.schedule.objective,
+            progress=progress,
+            known=placed.order if placed else None,
         )
         program = ordered.program
     listing = assemble(program)
@@ -171,9 +179,44 @@ def compile(
     if text:
         files["plan.yaml"] = text
     kept = plan if isinstance(plan, Plan) else None
-    compiled = CompiledProgram(program, kept, files, ordered, listing=listing, cluster=cluster)
+    compiled = CompiledProgram(
+        program, kept, files, ordered, placed, listing=listing, cluster=cluster
+    )
     raise_problems(compiled.validate())
     return compiled
+
+
+def _placed(
+    graph: Graph,
+    axes: Axes,
+    plan: Plan,
+    cluster: Cluster,
+    progress: Callable[[Progress], None] | None,
+) -> PlacedPlan | None:
+    """The plan with stages where the scheduler puts them; None where the plan has placed them. Half
+    of the time that the plan gives is for this, the rest for the order."""
+    if not plan.schedule.placement:
+        return None
+    half = plan.schedule.time_limit_s / 2
+    rest = replace(plan, schedule=replace(plan.schedule, time_limit_s=half))
+    return best_placement(
+        graph,
+        axes,
+        rest,
+        cluster,
+        lambda probe: _materialized(partition_of(graph, probe, axes), cluster),
+        time_limit_s=half,
+        progress=progress,
+    )
+
+
+def _materialized(partition: Partition, cluster: Cluster) -> Program:
+    """The program of a partition, its tasks in a first order."""
+    check_devices(partition, cluster)
+    partition = propagate_partial(delay_views(partition))
+    tasks, timed = build_schedule(partition)
+    validate_schedule(tasks, timed)
+    return materialize(partition, tasks, timed, cluster)
 
 
 def _plan_text(plan: Plan, ordered: Ordered | None) -> str:

@@ -122,6 +122,19 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
             STAGE + "splits:\n- {axis: context, dim: dp, striped: true, uneven: true}\n",
             "p.yaml, line 5: splits.0.striped: expected neither parts nor uneven beside it",
         ),
+        (
+            STAGE + "schedule: {placement: best}\n",
+            "p.yaml, line 4: schedule.placement: expected one of linear, v, looped, free, found "
+            "'best'",
+        ),
+        (
+            STAGE + "schedule: {stages_per_device: 0}\n",
+            "p.yaml, line 4: schedule.stages_per_device: expected a whole number above 0, found 0",
+        ),
+        (
+            "stages:\n- {devices: [0], first: 3}\n",
+            "p.yaml, line 2: stages.0.first: expected an operator's name, found 3",
+        ),
         ("stages: [\n", "p.yaml, line 2: not valid YAML"),
     ],
 )

@@ -9,6 +9,7 @@ from superscaler.plan import (
     V_ORDERS,
     Plan,
     PlanOptimizer,
+    PlanSchedule,
     PlanSplit,
     PlanStage,
     is_order,
@@ -17,6 +18,7 @@ from superscaler.plan import (
 from superscaler.policies.offload import offload
 
 BIDIRECTIONAL = "bidirectional"
+FREE = "free"
 
 
 def data_parallel(dp: int) -> Plan:
@@ -53,7 +55,9 @@ def pipeline(
     Several stages on a device are "looped" (dealt in turn) or "v" (there and back); the orders
     zb_v, v_half and v_min take two stages in V form unless told otherwise. `bidirectional`, which
     the orders chimera and dualpipe take, runs half of each microbatch down the devices and the
-    other half up, on two copies of each parameter.
+    other half up, on two copies of each parameter. "free" leaves it to the solver where stages
+    begin and on which devices they run, up to `stages_per_device` (2 or more) on each; it takes
+    order="auto".
     """
     return hybrid(
         pp=pp,
@@ -92,6 +96,11 @@ def hybrid(
         raise PlanError(f"hybrid: expected a ZeRO stage from 0 to 3, found {zero}")
     if not is_order(order):
         raise PlanError(f"hybrid: {unknown_order(order)}")
+    if placement == FREE and order != "auto":
+        raise PlanError(
+            f"hybrid: placement {FREE} is decided with the order; expected order='auto', found "
+            f"{order!r}"
+        )
     if order in V_ORDERS and not placement:
         stages_per_device, placement = max(2, stages_per_device), "v"
     if order in TWO_WAY_ORDERS:
@@ -119,6 +128,8 @@ def hybrid(
         "use" if shards and zero == 3 else "step",
         "microbatch" if shards and zero >= 2 else "step",
     )
+    most = max(stages_per_device, PlanSchedule.stages_per_device)
+    search = PlanSchedule(placement=FREE, stages_per_device=most)
     plan = Plan(
         stages,
         microbatches,
@@ -126,6 +137,7 @@ def hybrid(
         order if microbatches > 1 or order not in ORDERS else "none",
         tuple(recompute.split()),
         optimizer,
+        schedule=search if placement == FREE else PlanSchedule(),
     )
     return offload(plan, offload_activations, offload_optimizer, offload_parameters)
 
@@ -133,7 +145,7 @@ def hybrid(
 def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:
     """Per stage: which of `pp` groups of devices runs it."""
     there = list(range(pp))
-    if stages_per_device == 1 and placement in ("", "linear"):
+    if placement == FREE or (stages_per_device == 1 and placement in ("", "linear")):
         return there
     if placement == BIDIRECTIONAL and stages_per_device == 1 and pp % 2 == 0:
         return there
@@ -142,7 +154,7 @@ def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:
     if placement == "v" and stages_per_device == 2:
         return there + there[::-1]
     raise PlanError(
-        "hybrid: expected placement linear (1 stage a device), looped, v (2 stages a device) or "
-        f"bidirectional (1 stage a device, pp even), found {placement!r} with {stages_per_device} "
-        f"and pp={pp}"
+        "hybrid: expected placement linear (1 stage a device), looped, v (2 stages a device), free "
+        f"or bidirectional (1 stage a device, pp even), found {placement!r} with "
+        f"{stages_per_device} and pp={pp}"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from superscaler.cluster.cluster import Cluster
 from superscaler.materialize.program import Program
 from superscaler.schedule.orders import Action, PipelineOrder
+from superscaler.schedule.portfolio import actions_of, apply_order, portfolio
 from superscaler.schedule.problem import Kind, Problem, Schedule
 from superscaler.schedule.replay import lane_order
 from superscaler.schedule.solver import Progress, solve
@@ -39,16 +40,46 @@ def best_order(
     time_limit_s: float = 30.0,
     objective: str = "makespan",
     progress: Callable[[Progress], None] | None = None,
+    known: PipelineOrder | None = None,
 ) -> Ordered:
     """Decide when every task of a program runs, on the cluster's costs and within its memory.
 
-    Raises ScheduleError when the step does not fit the memory in any order.
+    The order found is never worse than `known`, where that fits. Raises ScheduleError when the step
+    does not fit the memory in any order.
     """
     problem = task_problem(program.tasks, step_costs(program, cluster))
-    schedule = solve(problem, time_limit_s=time_limit_s, objective=objective, progress=progress)
+    hints = None
+    if known is not None:
+        hints = [*portfolio(problem, objective), _applied(problem, known, objective)]
+    schedule = solve(
+        problem, time_limit_s=time_limit_s, objective=objective, progress=progress, hints=hints
+    )
     found = timed(program.tasks, problem, schedule)
     validate_schedule(program.tasks, found)
     return Ordered(replace(program, timed=found), problem, schedule)
+
+
+STANDS_FOR = {
+    Kind.FORWARD: (Kind.FORWARD,),
+    Kind.BACKWARD: (Kind.BACKWARD, Kind.FUSED),
+    Kind.WEIGHT: (Kind.WEIGHT,),
+    Kind.FUSED: (Kind.FUSED, Kind.BACKWARD, Kind.WEIGHT),
+}
+
+
+def _applied(problem: Problem, order: PipelineOrder, objective: str) -> Schedule:
+    """The program's tasks in an order in which every stage has them all: what a stage does not do
+    (B where all of its backward is W) is left out."""
+    present = {(a.kind, a.stage, a.microbatch) for a in actions_of(problem)}
+    lines = tuple(
+        tuple(
+            a
+            for a in line
+            if any((k, a.stage, a.microbatch) in present for k in STANDS_FOR[a.kind])
+        )
+        for line in order.lines
+    )
+    return apply_order(problem, replace(order, lines=lines), objective)
 
 
 def order_of(problem: Problem, schedule: Schedule) -> PipelineOrder:

@@ -8,7 +8,7 @@ from math import prod
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
 from superscaler.graph.tensor import HOST
-from superscaler.materialize.program import Program
+from superscaler.materialize.program import Own, Program
 from superscaler.schedule.costs import Held, Reader, StepCosts, Transfer
 from superscaler.simulate.costs import conversion_costs, segment_costs
 from superscaler.transform.layout import Layout, input_layout, output_layout
@@ -114,16 +114,20 @@ def _storage(program: Program, op: int, k: int) -> tuple[int, int]:
     return op, k
 
 
+def owned_bytes(program: Program, own: Own) -> int:
+    """Bytes of a parameter, buffer, state or batch leaf on each device that has a part of it."""
+    tensor, grid = program.partition.graph.tensors[own.tensor], own.layout.grid
+    if tensor.memory == HOST:
+        return 0
+    times = prod(grid.time_shape[k] for k in own.keys)
+    return local_elements(own.layout) * tensor.dtype.itemsize * times
+
+
 def _resident_bytes(program: Program) -> dict[int, int]:
     """Per device: parameters, buffers, optimizer states and its part of the batch."""
     total: dict[int, int] = defaultdict(int)
-    tensors = program.partition.graph.tensors
     for own in program.owned:
-        if tensors[own.tensor].memory == HOST:
-            continue
-        grid = own.layout.grid
-        size = local_elements(own.layout) * tensors[own.tensor].dtype.itemsize
-        times = prod(grid.time_shape[k] for k in own.keys)
-        for d in sorted(set(grid.devices.ravel().tolist())):
-            total[d] += size * times
+        size = owned_bytes(program, own)
+        for d in sorted(set(own.layout.grid.devices.ravel().tolist())):
+            total[d] += size
     return dict(total)

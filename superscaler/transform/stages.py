@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection
 
 from superscaler.errors import PlanError
@@ -11,29 +10,34 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
 from superscaler.ops.copies import COPIES
 from superscaler.plan import Plan
-from superscaler.transform.cost import cost
+from superscaler.transform.cuts import by_cost, by_first
 from superscaler.transform.select import matches
-
-WINDOW = 0.25  # of a stage: how far a cut may move to cross fewer bytes
 
 
 def assign_stages(graph: Graph, axes: Axes, plan: Plan) -> list[int]:
-    """The stage of every operator: forward by pattern or by cost, the rest follows.
+    """The stage of every operator: forward by name, pattern or cost, the rest follows.
 
     Where the forward comes back from a later stage to an earlier one (recycling, which runs the
     same modules several times), each visit is a stage of its own: visit v of stage s of S is
     number v * S + s.
     """
-    forward = [
-        op.id for op in graph.operators if op.phase is Phase.FORWARD and op.target not in COPIES
-    ]
-    if all(s.modules for s in plan.stages):
+    forward = forward_operators(graph)
+    if any(s.first for s in plan.stages):
+        stage = by_first(graph, forward, plan.stages)
+    elif all(s.modules for s in plan.stages):
         stage = _by_pattern(graph, plan, forward)
     elif any(s.modules for s in plan.stages):
         stage = _by_both(graph, axes, plan, forward)
     else:
-        stage = _by_cost(graph, axes, forward, len(plan.stages))
+        stage = by_cost(graph, axes, forward, len(plan.stages))
     return _complete(graph, _by_visit(graph, stage, len(plan.stages)))
+
+
+def forward_operators(graph: Graph) -> list[int]:
+    """What a plan's stages share among them, in order; copies go with their readers."""
+    return [
+        op.id for op in graph.operators if op.phase is Phase.FORWARD and op.target not in COPIES
+    ]
 
 
 def num_visits(labels: Collection[str], count: int) -> int:
@@ -68,7 +72,7 @@ def _by_both(graph: Graph, axes: Axes, plan: Plan, forward: list[int]) -> dict[i
     named = _named(graph, plan, forward)
     rest = [op for op in forward if op not in named]
     free = [s for s, entry in enumerate(plan.stages) if not entry.modules]
-    cut = _by_cost(graph, axes, rest, len(free))
+    cut = by_cost(graph, axes, rest, len(free))
     stage: dict[int, int] = {}
     for op in forward:
         latest = max((stage[m] for m in _makers(graph, op) if m in stage), default=0)
@@ -114,42 +118,6 @@ def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
                 f"the model has {', '.join(modules[:5])}, ..."
             )
     return found
-
-
-def _by_cost(graph: Graph, axes: Axes, forward: list[int], count: int) -> dict[int, int]:
-    """Contiguous pieces of about equal cost, cut where few bytes cross."""
-    costs = [cost(graph, axes, op) for op in forward]
-    crossing = _crossing_bytes(graph, forward)
-    total = sum(costs) or 1.0
-    sums = [0.0]
-    for c in costs:
-        sums.append(sums[-1] + c)
-    cuts: list[int] = []
-    for k in range(1, count):
-        target, reach = total * k / count, WINDOW * total / count
-        low = max(bisect_right(sums, target - reach), (cuts[-1] if cuts else 0) + 1)
-        near = [p for p in range(low, len(forward)) if sums[p] <= target + reach]
-        if not near:
-            near = [min(max(low, 1), len(forward) - 1)]
-        cuts.append(min(near, key=lambda p: (crossing[p], abs(sums[p] - target))))
-    return {op: bisect_right(cuts, i) for i, op in enumerate(forward)}
-
-
-def _crossing_bytes(graph: Graph, forward: list[int]) -> list[int]:
-    """Per position in `forward`: bytes of values made before it and read at or after it."""
-    position = {op: i for i, op in enumerate(forward)}
-    change = [0] * (len(forward) + 2)
-    for op in forward:
-        for t in graph.operators[op].outputs:
-            readers = [position[r] for r, _ in graph.consumers.get(t, ()) if r in position]
-            if readers:
-                change[position[op] + 1] += graph.tensors[t].num_bytes
-                change[max(readers) + 1] -= graph.tensors[t].num_bytes
-    crossing, now = [], 0
-    for c in change:
-        now += c
-        crossing.append(now)
-    return crossing
 
 
 def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.pipeline import Capacity, Placement, StageCosts, pipeline_problem
@@ -43,13 +44,25 @@ class Cut:
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be placed: layers on devices, `memory` bytes on each (None: as much as it
-    takes), `latency` ticks between devices."""
+    takes), `latency` ticks between devices. `by_device`: the layers' costs on each device, where
+    these are not alike. `is_fused`: B and W are one work."""
 
     layers: tuple[LayerCost, ...]
     num_devices: int
     num_microbatches: int
     memory: Capacity = None
     latency: int = 0
+    by_device: tuple[tuple[LayerCost, ...], ...] = ()
+    is_fused: bool = False
+
+    def on(self, device: int) -> tuple[LayerCost, ...]:
+        """The layers as they are on a device."""
+        return self.by_device[device] if self.by_device else self.layers
+
+    def stages(self, cut: Cut) -> list[tuple[LayerCost, ...]]:
+        """The layers of each stage, on its device."""
+        ends = (*cut.cuts[1:], len(self.layers))
+        return [self.on(d)[a:b] for d, a, b in zip(cut.devices, cut.cuts, ends)]
 
     def capacities(self) -> tuple[int, ...] | None:
         """Bytes per device."""
@@ -60,7 +73,7 @@ class Job:
     def loads(self, cut: Cut) -> list[int]:
         """Ticks per device for one microbatch."""
         loads = [0] * self.num_devices
-        for device, stage in zip(cut.devices, _stages(self.layers, cut)):
+        for device, stage in zip(cut.devices, self.stages(cut)):
             loads[device] += sum(layer.ticks for layer in stage)
         return loads
 
@@ -75,7 +88,7 @@ def problem_of(job: Job, cut: Cut) -> Problem:
             f"cuts {list(cut.cuts)} of {len(job.layers)} layers: a stage is empty; give each "
             "stage's first layer, ascending from 0"
         )
-    stages = _stages(job.layers, cut)
+    stages = job.stages(cut)
     rows = (
         tuple(
             sum(row)
@@ -88,7 +101,9 @@ def problem_of(job: Job, cut: Cut) -> Problem:
     forward, backward, weight, activation, kept = zip(*rows)
     costs = StageCosts(forward, backward, weight, activation, kept, job.latency)
     placement = Placement.of_stages(cut.devices, job.num_microbatches)
-    problem = pipeline_problem(costs, placement, capacity=_used(job, placement))
+    problem = pipeline_problem(
+        costs, placement, capacity=_used(job, placement), is_fused=job.is_fused
+    )
     resident = [0] * placement.num_devices
     for device, stage in zip(cut.devices, stages):
         resident[device] += sum(layer.resident for layer in stage)
@@ -105,10 +120,6 @@ def _used(job: Job, placement: Placement) -> Capacity:
     return capacities if capacities is None else capacities[: placement.num_devices]
 
 
-def _stages(layers: Sequence[LayerCost], cut: Cut) -> list[Sequence[LayerCost]]:
-    return [layers[a:b] for a, b in zip(cut.cuts, (*cut.cuts[1:], len(layers)))]
-
-
 def even_cuts(num_layers: int, num_stages: int) -> tuple[int, ...]:
     """As many layers in each stage, the first stages one more where they do not divide.
 
@@ -121,12 +132,15 @@ def even_cuts(num_layers: int, num_stages: int) -> tuple[int, ...]:
 
 def balanced_cuts(layers: Sequence[LayerCost], num_stages: int) -> tuple[int, ...]:
     """Cuts whose longest stage is as short as can be, by dynamic programming over prefixes."""
-    count = len(layers)
-    sums = [0]
-    for layer in layers:
-        sums.append(sums[-1] + layer.ticks)
-    best: list[tuple[int, tuple[int, ...]]] = [(sums[end], (0,)) for end in range(count + 1)]
-    for stage in range(1, num_stages):
+    return balanced([layers] * num_stages)
+
+
+def balanced(rows: Sequence[Sequence[LayerCost]]) -> tuple[int, ...]:
+    """The same for stages on devices that differ: `rows` has, per stage, all layers there."""
+    count = len(rows[0])
+    first, *others = ([0, *accumulate(layer.ticks for layer in row)] for row in rows)
+    best: list[tuple[int, tuple[int, ...]]] = [(ticks, (0,)) for ticks in first]
+    for stage, sums in enumerate(others, 1):
         best = [
             min(
                 (

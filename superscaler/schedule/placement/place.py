@@ -19,7 +19,7 @@ from superscaler.schedule.placement.layers import (
     Cut,
     Job,
     LayerCost,
-    balanced_cuts,
+    balanced,
     even_cuts,
     problem_of,
 )
@@ -51,12 +51,13 @@ class PlacedSchedule:
 
 
 def place(
-    layers: Sequence[LayerCost],
+    layers: Sequence[LayerCost] | Sequence[Sequence[LayerCost]],
     num_devices: int,
     num_microbatches: int,
     *,
     memory: Capacity = None,
     latency: int = 0,
+    is_fused: bool = False,
     max_stages_per_device: int = 2,
     kinds: Sequence[str] = KINDS,
     time_limit_s: float = 30.0,
@@ -66,12 +67,13 @@ def place(
 ) -> PlacedSchedule:
     """The shortest step found over cuts, devices and orders; each layer is on one device only.
 
-    `memory` is bytes per device. The schedule's bound and gap are those of its own placement: how
-    much another one would save is not known.
+    `layers` are those of the model, or for each device those of the model as they are there.
+    `memory` is bytes per device. With `is_fused`, B and W are one work. The schedule's
+    bound and gap are those of its own placement: how much another one would save is not known.
 
     Raises ScheduleError for an unknown kind, fewer layers than devices, or when nothing fits.
     """
-    job = Job(tuple(layers), num_devices, num_microbatches, memory, latency)
+    job = _job(layers, num_devices, num_microbatches, memory, latency, is_fused)
     _check(job, kinds, max_stages_per_device)
     search = _Search(job, time.perf_counter() + SEARCH_SHARE * time_limit_s)
     for kind, cut in _first(job, kinds, max_stages_per_device):
@@ -99,6 +101,27 @@ def place(
             )
     assert best is not None
     return best
+
+
+def _job(
+    layers: Sequence[LayerCost] | Sequence[Sequence[LayerCost]],
+    num_devices: int,
+    num_microbatches: int,
+    memory: Capacity,
+    latency: int,
+    is_fused: bool,
+) -> Job:
+    """Raises ScheduleError where there are not layers for each device."""
+    alike = tuple(layer for layer in layers if isinstance(layer, LayerCost))
+    rows = tuple(tuple(row) for row in layers if not isinstance(row, LayerCost))
+    if rows and (len(rows) != num_devices or len({len(row) for row in rows}) > 1):
+        raise ScheduleError(
+            f"layers of {len(rows)} devices for {num_devices}, {sorted({len(r) for r in rows})} "
+            "each; give the layers once, or all of them for each device"
+        )
+    first = rows[0] if rows else alike
+    by_device = rows if len(set(rows)) > 1 else ()
+    return Job(first, num_devices, num_microbatches, memory, latency, by_device, is_fused)
 
 
 def _check(job: Job, kinds: Sequence[str], most: int) -> None:
@@ -138,7 +161,7 @@ def _first(job: Job, kinds: Sequence[str], most: int) -> Iterator[tuple[str, Cut
         if len(devices) <= len(job.layers):
             for cuts in (
                 even_cuts(len(job.layers), len(devices)),
-                balanced_cuts(job.layers, len(devices)),
+                balanced([job.on(d) for d in devices]),
             ):
                 yield kind, Cut(cuts, devices)
 
@@ -215,12 +238,11 @@ class _Search:
 
     def least(self, cut: Cut) -> int:
         """Ticks that a cut needs at least: the fullest device's work, after its first forward."""
-        sums = [0]
-        for layer in self.job.layers:
-            sums.append(sums[-1] + layer.forward)
         begin: dict[int, int] = {}
-        for device, layer_id in zip(cut.devices, cut.cuts):
-            begin.setdefault(device, sums[layer_id])
+        before = 0
+        for device, stage in zip(cut.devices, self.job.stages(cut)):
+            begin.setdefault(device, before)
+            before += sum(layer.forward for layer in stage)
         loads = self.job.loads(cut)
         return max(begin[d] + self.job.num_microbatches * loads[d] for d in begin)
 
