@@ -3,6 +3,7 @@
 from superscaler.plan.plan import (
     FUSED_ORDERS,
     ORDERS,
+    PLACEMENTS,
     SPLIT_ORDERS,
     TWO_WAY_ORDERS,
     V_ORDERS,
@@ -21,6 +22,7 @@ from superscaler.plan.plan import (
 __all__ = [
     "FUSED_ORDERS",
     "ORDERS",
+    "PLACEMENTS",
     "SPLIT_ORDERS",
     "TWO_WAY_ORDERS",
     "V_ORDERS",

@@ -10,15 +10,18 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.plan import (
     ORDERS,
+    PLACEMENTS,
     TWO_WAY_ORDERS,
     V_ORDERS,
     Plan,
     PlanAssign,
     PlanOptimizer,
     PlanRewrite,
+    PlanSchedule,
     PlanSplit,
     PlanStage,
 )
+from superscaler.transform.stages import forward_operators
 
 MESH_DIMS = ("dp", "tp", "cp")
 MAX_DEVICES = 6
@@ -34,6 +37,12 @@ def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
         stages = _mirrored(stages)
     elif order in V_ORDERS:
         stages = _there_and_back(stages)
+    schedule = PlanSchedule(time_limit_s=2.0)
+    is_alike = all(stage.mesh == stages[0].mesh for stage in stages)
+    if order == "auto" and is_alike and rng.random() < 0.6:
+        schedule = replace(schedule, placement=rng.choice(PLACEMENTS))
+    elif rng.random() < 0.25:
+        stages = _named(rng, graph, stages)
     dims = sorted({name for stage in stages for name in stage.mesh})
     microbatches = rng.choice((1, 1, 2, 2, 3, 4))
     splits = [split for dim in dims for split in _splits(rng, graph, axes, dim)]
@@ -51,6 +60,7 @@ def random_plan(rng: Random, graph: Graph, axes: Axes) -> Plan:
         recompute=_modules(rng, graph, 0.25),
         optimizer=_optimizer(rng, dims),
         assign=tuple(_assign(rng, graph, axes) for _ in range(rng.random() < 0.15)),
+        schedule=schedule,
     )
     return _in_context(rng, graph, plan) if "cp" in dims else plan
 
@@ -85,6 +95,14 @@ def _stages(rng: Random) -> tuple[PlanStage, ...]:
             rng.shuffle(devices)
         stages.append(PlanStage(tuple(devices), mesh))
     return tuple(stages)
+
+
+def _named(rng: Random, graph: Graph, stages: tuple[PlanStage, ...]) -> tuple[PlanStage, ...]:
+    """Stages that begin anywhere: each names its first operator."""
+    forward = forward_operators(graph)
+    cuts = sorted(rng.sample(range(1, len(forward)), len(stages) - 1))
+    firsts = ["", *(graph.operators[forward[at]].name for at in cuts)]
+    return tuple(replace(stage, first=first) for stage, first in zip(stages, firsts))
 
 
 def _mirrored(stages: tuple[PlanStage, ...]) -> tuple[PlanStage, ...]:

@@ -73,10 +73,12 @@ def _smaller_plan(plan: Plan) -> Iterator[Plan]:
         if len(stage.devices) > 1:
             single = replace(stage, devices=stage.devices[:1], mesh={})
             yield replace(plan, stages=(*plan.stages[:i], single, *plan.stages[i + 1 :]))
+    if any(stage.first for stage in plan.stages):
+        yield replace(plan, stages=tuple(replace(stage, first="") for stage in plan.stages))
     if plan.microbatches > 1:
         yield replace(plan, microbatches=plan.microbatches - 1)
     plain = Plan(plan.stages)
-    for name in ("recompute", "optimizer", "order"):
+    for name in ("recompute", "optimizer", "order", "schedule"):
         if getattr(plan, name) != getattr(plain, name):
             yield replace(plan, **{name: getattr(plain, name)})
     if plan.optimizer != PlanOptimizer(plan.optimizer.split):
