@@ -29,19 +29,24 @@ from superscaler.transform.cuts import cheap_cuts
 from superscaler.transform.stages import forward_operators
 
 PIECES = 16  # at most, for each group of devices
+ROUNDS = 4  # microbatches for each group that a placement is judged by: the rest run like these
 TICKS = 100_000  # of all microbatches on one group of devices
 
 
 @dataclass(frozen=True)
 class PlacedPlan:
-    """A plan with stages where the scheduler has put them, and its order for them."""
+    """A plan with stages where the scheduler has put them."""
 
     plan: Plan
     found: PlacedSchedule
 
     @property
-    def order(self) -> PipelineOrder:
-        """The order in which the placement was judged."""
+    def order(self) -> PipelineOrder | None:
+        """The order by which the placement was judged; None where that was with fewer microbatches
+        than the plan has."""
+        count = 1 + max(work.microbatch for work in self.found.problem.works)
+        if count < self.plan.microbatches:
+            return None
         return order_of(self.found.problem, self.found.schedule)
 
     @property
@@ -82,7 +87,8 @@ def best_placement(
             program = program_of(_probe(plan, group, firsts))
             measured[key] = _measure(program, cluster, len(firsts))
     rows = [measured[_kind(cluster, group)] for group in groups]
-    tick_us = max(sum(row.forward_us) * 3 * plan.microbatches for row in rows) / TICKS
+    microbatches = min(plan.microbatches, ROUNDS * len(groups))
+    tick_us = max(sum(row.forward_us) * 3 * microbatches for row in rows) / TICKS
     machine = Machine(cluster)
     ends = (groups[0].devices[0], groups[-1].devices[0])
     between = [machine.collective_us("move", b, ends) for b in rows[0].boundary_bytes]
@@ -90,7 +96,7 @@ def best_placement(
     found = place(
         [row.layers(tick_us) for row in rows],
         len(groups),
-        plan.microbatches,
+        microbatches,
         memory=tuple(row.room for row in rows),
         latency=round(median(between or [0.0]) / tick_us) if len(groups) > 1 else 0,
         max_stages_per_device=plan.schedule.stages_per_device,

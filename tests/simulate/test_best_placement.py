@@ -49,6 +49,7 @@ PLANS = {
     "tensor parallel": searched(policies.hybrid(tp=2, pp=2, microbatches=2)),
     "fused": replace(searched(policies.hybrid(pp=2, microbatches=4)), backward="fused"),
     "recompute": searched(policies.hybrid(pp=2, microbatches=4, recompute="layers.*")),
+    "many microbatches": searched(policies.hybrid(pp=1, microbatches=8)),
     "one microbatch": searched(policies.hybrid(pp=2)),
 }
 
