@@ -28,7 +28,7 @@ from superscaler.simulate.step_costs import owned_bytes, step_costs
 from superscaler.transform.cuts import cheap_cuts
 from superscaler.transform.stages import forward_operators
 
-PIECES = 16  # at most, for each group of devices
+PIECES = 32  # at most, for each group of devices
 ROUNDS = 4  # microbatches for each group that a placement is judged by: the rest run like these
 TICKS = 100_000  # of all microbatches on one group of devices
 
