@@ -61,13 +61,34 @@ def apply_order(
 
 
 def actions_of(problem: Problem) -> Actions:
-    """The works of each stage and microbatch, by what an order calls them."""
+    """The works of each stage and microbatch, by what an order calls them; those of one action so
+    that each comes after what it waits for."""
     found: dict[Action, list[int]] = defaultdict(list)
-    for number, work in enumerate(problem.works):
+    for number in _chain_by_chain(problem):
+        work = problem.works[number]
         kinds = (Kind.FORWARD, Kind.BACKWARD, Kind.WEIGHT, Kind.FUSED)
         if work.kind in kinds and work.stage >= 0 and work.microbatch >= 0:
             found[Action(work.kind, work.stage, work.microbatch, work.chain)].append(number)
     return {action: tuple(works) for action, works in found.items()}
+
+
+def _chain_by_chain(problem: Problem) -> list[int]:
+    """All works, each after those it waits for and soon after the last of them: parts in time one
+    by one, so that the second uses the memory of the first."""
+    waiting = [0] * len(problem.works)
+    after: list[list[int]] = [[] for _ in waiting]
+    for edge in problem.edges:
+        waiting[edge.after] += 1
+        after[edge.before].append(edge.after)
+    ready = [w for w in reversed(range(len(waiting))) if not waiting[w]]
+    found = []
+    while ready:
+        found.append(ready.pop())
+        for follower in sorted(after[found[-1]], reverse=True):
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                ready.append(follower)
+    return [*found, *(w for w, count in enumerate(waiting) if count)]  # those in circles last
 
 
 def stage_devices(problem: Problem) -> list[int]:

@@ -5,9 +5,10 @@ import pytest
 from superscaler.errors import ScheduleError
 from superscaler.schedule.check import check
 from superscaler.schedule.memory import fits, peaks
-from superscaler.schedule.orders import TWO_WAY, make_order, parse_order
+from superscaler.schedule.orders import TWO_WAY, Action, PipelineOrder, make_order, parse_order
 from superscaler.schedule.pipeline import Placement, StageCosts, pipeline_problem
-from superscaler.schedule.portfolio import apply_order, portfolio
+from superscaler.schedule.portfolio import actions_of, apply_order, portfolio
+from superscaler.schedule.problem import Edge, Kind, Lane, Problem, Work
 
 UNIT, REAL = ((20, 20, 20), 0), ((20, 22, 16), 1)
 V_UNIT, V_REAL = ((10, 10, 10), 0), ((10, 11, 8), 1)
@@ -108,3 +109,13 @@ def test_what_fits_comes_first() -> None:
 def test_orders_for_other_placements(name: str, placement: Placement, message: str) -> None:
     with pytest.raises(ScheduleError, match=message):
         make_order(name, placement)
+
+
+def test_an_action_of_several_works_runs_them_as_the_data_says_part_by_part() -> None:
+    """Two parts in time, each a work and one before it that has a higher number."""
+    works = [Work(f"B0.0 part {i}", Kind.BACKWARD, 0, 0, (0,), 1) for i in range(4)]
+    problem = Problem((Lane((0,)),), tuple(works), (Edge(2, 0), Edge(3, 1)), (), ())
+    action = Action(Kind.BACKWARD, 0, 0)
+    assert actions_of(problem) == {action: (2, 0, 3, 1)}
+    found = apply_order(problem, PipelineOrder("one", ((action,),)))
+    assert found.start == (1, 3, 0, 2)

@@ -12,6 +12,7 @@ from superscaler import policies
 from superscaler.compiler import CompiledProgram
 from superscaler.errors import PlanError, ScheduleError
 from superscaler.plan import Plan, PlanAssign, PlanSchedule, PlanStage
+from superscaler.policies import parse_plan
 from superscaler.transform.stages import assign_stages
 
 
@@ -36,7 +37,7 @@ def ran(program: CompiledProgram) -> set[tuple[int, tuple[str, ...]]]:
         label = tasks.segments[task.segment].label
         if label.split("_")[0] in ("forward", "backward", "weight"):
             for rank in task.devices:
-                lines.setdefault(rank, []).append(f"{label}{task.time}")
+                lines.setdefault(rank, []).append(f"{label}{task.time[:1]}")
     return {(rank, tuple(dict.fromkeys(line))) for rank, line in lines.items()}
 
 
@@ -50,6 +51,9 @@ PLANS = {
     "fused": replace(searched(policies.hybrid(pp=2, microbatches=4)), backward="fused"),
     "recompute": searched(policies.hybrid(pp=2, microbatches=4, recompute="layers.*")),
     "many microbatches": searched(policies.hybrid(pp=1, microbatches=8)),
+    "co-shard": searched(parse_plan("coshard(hybrid(pp=2, microbatches=2), parts=2)")),
+    "ring": searched(parse_plan("context_parallel(cp=2, ring=True, pp=2, microbatches=2)")),
+    "offload": searched(policies.hybrid(pp=2, microbatches=2, offload_activations="layers.*")),
     "one microbatch": searched(policies.hybrid(pp=2)),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -17,6 +17,7 @@ def ours(cell: Cell) -> list[Candidate]:
     plain = [c for c in conventional(cell) if c.is_plain]
     pipelines = [c for c in plain if c.stages > 1 and c.chunks == 1 and "zero" not in c.text]
     found = [*plain_with_coshard(cell, plain), *_bidirectional(cell, pipelines)]
+    found += [*_placed(pipelines), *_placed(plain_with_coshard(cell, pipelines))]
     simple = [c for c in pipelines if "sequence" not in c.text]
     if "embedding" in cell.facts:
         found += _renamed(cell, simple, "interlaced")
@@ -41,6 +42,13 @@ def _bidirectional(cell: Cell, pipelines: list[Candidate]) -> Iterator[Candidate
                 more = f"microbatches={{m}}, placement='bidirectional', order={order!r}"
                 text = c.text.replace("microbatches={m}", more)
                 yield replace(c, text=text, samples=2 * c.samples)
+
+
+def _placed(pipelines: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Stage cuts, devices and order by the solver."""
+    for c in pipelines:
+        text = c.text.replace("={m}", "={m}, order='auto', placement='free'", 1)
+        yield replace(c, text=text)
 
 
 def _renamed(cell: Cell, pipelines: list[Candidate], policy: str) -> Iterator[Candidate]:
