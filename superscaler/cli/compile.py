@@ -140,8 +140,9 @@ def order_text(program: CompiledProgram) -> str:
     """The order's quality in words."""
     schedule = program.schedule
     assert schedule is not None
+    of = "of these stages " if program.placed else ""
     good = (
-        "no order is shorter"
+        f"no order {of}is shorter"
         if schedule.status == "optimal"
         else f"at most {schedule.gap:.1%} longer than the shortest"
     )

@@ -155,3 +155,30 @@ def test_compile_says_how_good_the_solvers_order_is(tmp_path: Path) -> None:
     found = json.loads(passed(*command, "--out", tmp_path / "json", "--json").stdout)
     assert found["order"]["status"] == "optimal"
     assert found["order"]["length_us"] == found["order"]["bound_us"] > 0
+
+
+def test_a_time_limit_that_ends_the_search_keeps_the_best_order_and_says_so(tmp_path: Path) -> None:
+    """In a memory that barely holds the step, where no order is proven the shortest at once."""
+    stages = "".join(f"- devices: [{d}]\n" for d in range(4))
+    limit = "schedule: {time_limit_s: 0.2}\n"
+    (tmp_path / "plan.yaml").write_text(f"stages:\n{stages}microbatches: 8\norder: auto\n{limit}")
+    model = (*GPT, "--set", "layers=4", "--set", "hidden=32", "--set", "batch=8")
+    command = ["simulate", *model, "--plan", tmp_path / "plan.yaml", "--json", "--cluster"]
+    found = json.loads(passed(*command, cluster_file(tmp_path, 1.0)).stdout)
+    ample = max(ranks["peak_bytes"] for ranks in found["classes"]) / 1e9
+    for part in (0.78, 0.77, 0.76, 0.75, 0.74, 0.73):
+        tight = cluster_file(tmp_path, part * ample)
+        out = ("--out", tmp_path / "out", "--cluster", tight)
+        result = run("compile", *model, "--plan", tmp_path / "plan.yaml", *out)
+        if result.exit_code == 0 and "the time limit ended" in result.stderr:
+            break
+    assert "note: the time limit ended the search; the best order may be up to" in result.stderr
+    assert "longer than the shortest" in " ".join(result.stdout.split())
+    assert passed("verify", *model, "--plan", tmp_path / "out" / "plan.yaml")
+
+
+def cluster_file(folder: Path, memory_gbytes: float) -> Path:
+    """Four devices with so much memory each."""
+    path = folder / "cluster.yaml"
+    path.write_text(f"num_devices: 4\ndevice: {{memory_gbytes: {memory_gbytes:.9f}}}\n")
+    return path

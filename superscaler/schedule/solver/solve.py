@@ -148,9 +148,10 @@ class _Search:
             best = Schedule(start, size, proven, "feasible", "cp-sat")
         if best.length <= proven:
             return replace(best, bound=proven, status="optimal")
+        most = (best.length - proven) / best.length
         note = (
-            f"the time limit ended the search; the best order may be {best.length - proven} ticks "
-            "shorter"
+            f"the time limit ended the search; the best order may be up to {most:.1%} shorter; give "
+            "it more time (schedule: {time_limit_s: ...}) to know"
         )
         return replace(best, bound=proven, status="feasible", notes=(note,))
 
