@@ -82,6 +82,7 @@ def test_an_explicit_order_contradicting_the_data() -> None:
     with pytest.raises(ScheduleError, match="these tasks wait for each other") as caught:
         ss.compile(gpt().graph, explicit(*lines))
     assert "backward_1" in str(caught.value)
+    assert "(head.view to sum:2)" in str(caught.value)  # operators by name
     assert "(order, line 2: B1.0 F1.0)" in str(caught.value)
 
 

@@ -101,8 +101,9 @@ def _cycle_text(graph: TaskGraph, stuck: set[int]) -> str:
 
 
 def describe(graph: TaskGraph, task: int) -> str:
-    """A task for an error: its segment, time index and ranks."""
+    """A task for an error: its segment, time index, operators and ranks."""
     t = graph.tasks[task]
     segment = graph.segments[t.segment]
     ranks = ",".join(str(d) for d in t.devices)
-    return f"{segment.name}{list(t.time)} [ranks {ranks}]"
+    what = f" ({segment.contents})" if segment.contents else ""
+    return f"{segment.name}{list(t.time)}{what} [ranks {ranks}]"

@@ -40,13 +40,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class Segment:
-    """Operators (ids, in execution order) that run together on `grid`, once per time index."""
+    """Operators (ids, in execution order) that run together on `grid`, once per time index.
+    `contents` names them in an error."""
 
     id: int
     name: str
     label: str
     grid: Grid
     operators: tuple[int, ...]
+    contents: str = ""
 
     @cached_property
     def time_shape(self) -> tuple[int, ...]:
@@ -142,7 +144,7 @@ def single_segments(partition: Partition, edges: list[Edge], order: list[int]) -
     barriers, _ = barrier_levels(partition, edges, order)
     names = [operator.name for operator in partition.graph.operators]
     alone = [_segment(partition, i, [op], barriers[op]) for i, op in enumerate(order)]
-    return [replace(s, name=names[s.operators[0]]) for s in alone]
+    return [replace(s, name=names[s.operators[0]], contents="") for s in alone]
 
 
 def _segment(partition: Partition, i: int, ops: list[int], barrier: int) -> Segment:
@@ -150,7 +152,9 @@ def _segment(partition: Partition, i: int, ops: list[int], barrier: int) -> Segm
     placed = partition.placed[ops[0]]
     label = placed.label or partition.graph.operators[ops[0]].phase.value
     label = label if barrier == NO_BARRIER else f"before_barrier_{label}"
-    return Segment(i, f"{label}/{i}", label, placed.grid, tuple(ops))
+    names = [partition.graph.operators[op].name for op in (ops[0], ops[-1])]
+    contents = " to ".join(dict.fromkeys(names))
+    return Segment(i, f"{label}/{i}", label, placed.grid, tuple(ops), contents)
 
 
 def barrier_levels(
