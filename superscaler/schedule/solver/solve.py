@@ -150,8 +150,8 @@ class _Search:
             return replace(best, bound=proven, status="optimal")
         most = (best.length - proven) / best.length
         note = (
-            f"the time limit ended the search; the best order may be up to {most:.1%} shorter; give "
-            "it more time (schedule: {time_limit_s: ...}) to know"
+            f"the time limit ended the search; the best order may be up to {most:.1%} shorter; "
+            "give it more time (schedule: {time_limit_s: ...}) to know"
         )
         return replace(best, bound=proven, status="feasible", notes=(note,))
 
