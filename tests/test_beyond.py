@@ -28,6 +28,13 @@ PLANS = [
     ("gpt", "interlaced(pp=2, tp=2, microbatches=2, embedding='tokens', head='head')"),
     ("gpt", "coshard(interlaced(pp=2, dp=2, microbatches=2, embedding='tokens'), parts=2)"),
     ("mbart", f"interlaced(pp=2, microbatches=4, embedding='{WORDS}', head='lm_head')"),
+    ("mbart", f"vocabulary_parallel(zero(dp=2, stage=1), embedding='{WORDS}', head='lm_head')"),
+    (
+        "gpt",
+        "coshard(vocabulary_parallel(hybrid(dp=2, tp=2, microbatches=2), embedding='tokens', "
+        "head='head'), parts=2)",
+    ),
+    ("gpt", "vocabulary_parallel(hybrid(dp=2, pp=2, microbatches=2), embedding='tokens')"),
     ("recycling", f"three_f_one_b(pp=2, microbatches=4, {LAYERS})"),
     ("recycling", f"three_f_one_b(pp=2, microbatches=4, {LAYERS}, dp=2, order='auto')"),
     ("recycling", f"coshard(three_f_one_b(pp=2, microbatches=2, {LAYERS}, tp=2), parts=2)"),
@@ -53,7 +60,7 @@ def test_trains_as_one_device_does(name: str, plan: str) -> None:
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("number", [2, 6, 10, 12])
+@pytest.mark.parametrize("number", [2, 6, 9, 10, 13, 15])
 def test_on_gloo_processes(number: int) -> None:
     name, plan = PLANS[number]
     settings = {"layers": 4, "hidden": 16, "heads": 4, "seq": 8, "tied": True}
@@ -148,6 +155,10 @@ def test_both_ways_at_once_hold_two_equal_copies() -> None:
             "order chimera: expected stages s and S - 1 - s on the same devices",
         ),
         ("interlaced(pp=2, microbatches=2, embedding='words')", "no axis 'words.weight:0'"),
+        (
+            "vocabulary_parallel(pipeline(pp=2, microbatches=2), embedding='tokens')",
+            "vocabulary_parallel: expected a plan with dp or tp, found one without",
+        ),
     ],
 )
 def test_plans_that_cannot_be(plan: str, message: str) -> None:

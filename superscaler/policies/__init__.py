@@ -1,6 +1,12 @@
 """Named plans as short functions: each returns a Plan that fits any traced model."""
 
-from superscaler.policies.beyond import bidirectional, coshard, interlaced, three_f_one_b
+from superscaler.policies.beyond import (
+    bidirectional,
+    coshard,
+    interlaced,
+    three_f_one_b,
+    vocabulary_parallel,
+)
 from superscaler.policies.context import context_parallel
 from superscaler.policies.offload import offload
 from superscaler.policies.parallel import data_parallel, hybrid, megatron, pipeline, zero
@@ -18,5 +24,6 @@ __all__ = [
     "parse_plan",
     "pipeline",
     "three_f_one_b",
+    "vocabulary_parallel",
     "zero",
 ]

@@ -67,6 +67,22 @@ def interlaced(
     return Plan((first, *layers, *last), microbatches, tuple(splits), kept)
 
 
+def vocabulary_parallel(plan: Plan, embedding: str, head: str = "") -> Plan:
+    """`plan`, with the vocabulary of an embedding and a head split over all devices of their stage,
+    also over those that are replicas of the other layers: their tokens come to every device, and
+    gradients and optimizer states of a huge embedding stay where its rows are.
+
+    `embedding` and `head` are module patterns, separated by spaces. Raises PlanError where the
+    plan has nothing to split over.
+    """
+    dims = dict.fromkeys(name for stage in plan.stages for name in stage.mesh)
+    if not dims:
+        raise PlanError("vocabulary_parallel: expected a plan with dp or tp, found one without")
+    modules = (*embedding.split(), *head.split())
+    first = (PlanSplit(f"{module}.weight:0", dim) for dim in dims for module in modules)
+    return replace(plan, splits=(*first, *plan.splits))
+
+
 def three_f_one_b(
     pp: int,
     microbatches: int,

@@ -24,6 +24,7 @@ POLICIES: dict[str, Callable[..., Plan]] = {
         beyond.coshard,
         beyond.interlaced,
         beyond.three_f_one_b,
+        beyond.vocabulary_parallel,
         context.context_parallel,
         offload,
     )

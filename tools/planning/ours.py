@@ -21,6 +21,7 @@ def ours(cell: Cell) -> list[Candidate]:
     simple = [c for c in pipelines if "sequence" not in c.text]
     if "embedding" in cell.facts:
         found += _renamed(cell, simple, "interlaced")
+        found += _over_replicas(cell, [c for c in plain if "zero=3" not in c.text])
     if "first" in cell.facts:
         found += _renamed(cell, simple, "three_f_one_b")
     return found
@@ -42,6 +43,18 @@ def _bidirectional(cell: Cell, pipelines: list[Candidate]) -> Iterator[Candidate
                 more = f"microbatches={{m}}, placement='bidirectional', order={order!r}"
                 text = c.text.replace("microbatches={m}", more)
                 yield replace(c, text=text, samples=2 * c.samples)
+
+
+def _over_replicas(cell: Cell, plain: list[Candidate]) -> Iterator[Candidate]:
+    """The vocabulary over all devices, the other layers in replicas."""
+    facts = ", ".join(f"{key}={value!r}" for key, value in cell.facts.items())
+    made = [
+        replace(c, text=f"vocabulary_parallel({c.text}, {facts})")
+        for c in plain
+        if c.stages == 1 and "dp=" in c.text
+    ]
+    yield from made
+    yield from plain_with_coshard(cell, made)
 
 
 def _placed(pipelines: Iterable[Candidate]) -> Iterator[Candidate]:
