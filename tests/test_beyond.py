@@ -59,6 +59,20 @@ def test_trains_as_one_device_does(name: str, plan: str) -> None:
     assert report.ok, report.largest_error
 
 
+def test_rows_of_a_vocabulary_over_replicas_stay_where_they_are() -> None:
+    """No gradient and no copy of the table travels; each device has its share of the states."""
+    toy = subject("gpt", layers=1, hidden=16, heads=2, seq=4, batch=8, vocab=4096)
+    plain, ours = (
+        toy.compile(plan).simulate()
+        for plan in (
+            "data_parallel(dp=4)",
+            "vocabulary_parallel(data_parallel(dp=4), embedding='tokens', head='head')",
+        )
+    )
+    assert sum(ours.link_bytes.values()) < 0.1 * sum(plain.link_bytes.values())
+    assert ours.classes[0].resident_bytes < 0.3 * plain.classes[0].resident_bytes
+
+
 @pytest.mark.dist
 @pytest.mark.parametrize("number", [2, 6, 9, 10, 13, 15])
 def test_on_gloo_processes(number: int) -> None:
