@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from itertools import starmap
+from itertools import pairwise, starmap
 from statistics import median
 
 from superscaler.cluster.cluster import Cluster
@@ -89,16 +89,13 @@ def best_placement(
     rows = [measured[_kind(cluster, group)] for group in groups]
     microbatches = min(plan.microbatches, ROUNDS * len(groups))
     tick_us = max(sum(row.forward_us) * 3 * microbatches for row in rows) / TICKS
-    machine = Machine(cluster)
-    ends = (groups[0].devices[0], groups[-1].devices[0])
-    between = [machine.collective_us("move", b, ends) for b in rows[0].boundary_bytes]
     placement = plan.schedule.placement
     found = place(
         [row.layers(tick_us) for row in rows],
         len(groups),
         microbatches,
         memory=tuple(row.room for row in rows),
-        latency=round(median(between or [0.0]) / tick_us) if len(groups) > 1 else 0,
+        latency=round(_hop_us(cluster, groups, rows[0].boundary_bytes) / tick_us),
         max_stages_per_device=plan.schedule.stages_per_device,
         kinds=KINDS if placement == "free" else (placement,),
         is_fused=not plan.splits_backward,
@@ -154,6 +151,17 @@ def _kind(cluster: Cluster, group: PlanStage) -> Hashable:
     """Groups of one kind take the same time for the same work."""
     devices = group.devices
     return repr([cluster.device(d) for d in devices]), cluster.level(devices)
+
+
+def _hop_us(cluster: Cluster, groups: list[PlanStage], boundary_bytes: list[int]) -> float:
+    """What a usual cut sends, from a usual group to the next."""
+    if len(groups) < 2 or not boundary_bytes:
+        return 0.0
+    machine, size = Machine(cluster), int(median(boundary_bytes))
+    return median(
+        machine.collective_us("move", size, (a.devices[0], b.devices[0]))
+        for a, b in pairwise(groups)
+    )
 
 
 def _probe(plan: Plan, group: PlanStage, firsts: list[str]) -> Plan:
