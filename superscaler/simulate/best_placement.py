@@ -96,7 +96,7 @@ def best_placement(
         microbatches,
         memory=tuple(row.room for row in rows),
         latency=round(_hop_us(cluster, groups, rows[0].boundary_bytes) / tick_us),
-        max_stages_per_device=plan.schedule.stages_per_device,
+        stages_per_device=plan.schedule.stages_per_device,
         kinds=KINDS if placement == "free" else (placement,),
         is_fused=not plan.splits_backward,
         time_limit_s=time_limit_s,

@@ -95,10 +95,8 @@ def test_fewer_layers_than_devices() -> None:
 
 
 def test_too_few_stages_for_the_kind() -> None:
-    with pytest.raises(
-        ScheduleError, match="max_stages_per_device 1 leaves no placement of kind v"
-    ):
-        place((LAYER,) * 4, 2, 2, kinds=("v",), max_stages_per_device=1)
+    with pytest.raises(ScheduleError, match="stages_per_device 1 leaves no placement of kind v"):
+        place((LAYER,) * 4, 2, 2, kinds=("v",), stages_per_device=1)
 
 
 def test_memory_of_other_devices() -> None:

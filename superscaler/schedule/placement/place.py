@@ -58,7 +58,7 @@ def place(
     memory: Capacity = None,
     latency: int = 0,
     is_fused: bool = False,
-    max_stages_per_device: int = 2,
+    stages_per_device: int = 2,
     kinds: Sequence[str] = KINDS,
     time_limit_s: float = 30.0,
     workers: int = 2,
@@ -74,13 +74,13 @@ def place(
     Raises ScheduleError for an unknown kind, fewer layers than devices, or when nothing fits.
     """
     job = _job(layers, num_devices, num_microbatches, memory, latency, is_fused)
-    _check(job, kinds, max_stages_per_device)
+    _check(job, kinds, stages_per_device)
     search = _Search(job, time.perf_counter() + SEARCH_SHARE * time_limit_s)
-    for kind, cut in _first(job, kinds, max_stages_per_device):
+    for kind, cut in _first(job, kinds, stages_per_device):
         search.try_cut(kind, cut)
     if not search.found:
-        return _one_by_one(search, job, kinds, max_stages_per_device, time_limit_s, workers, seed)
-    search.climb(kinds, max_stages_per_device)
+        return _one_by_one(search, job, kinds, stages_per_device, time_limit_s, workers, seed)
+    search.climb(kinds, stages_per_device)
     left = max(time_limit_s * (1 - SEARCH_SHARE), 0.5)
     best: PlacedSchedule | None = None
     for found in search.best(FINISHED):
@@ -131,7 +131,7 @@ def _check(job: Job, kinds: Sequence[str], most: int) -> None:
         raise ScheduleError(f"kind of placement {what}: expected some of {', '.join(KINDS)}")
     if most < 1 or (most < 2 and not {"linear", "free"} & set(kinds)):
         raise ScheduleError(
-            f"max_stages_per_device {most} leaves no placement of kind {', '.join(kinds)}; use 2 "
+            f"stages_per_device {most} leaves no placement of kind {', '.join(kinds)}; use 2 "
             "or more"
         )
     if len(job.layers) < job.num_devices:
