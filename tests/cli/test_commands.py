@@ -157,6 +157,15 @@ def test_compile_says_how_good_the_solvers_order_is(tmp_path: Path) -> None:
     assert found["order"]["length_us"] == found["order"]["bound_us"] > 0
 
 
+def test_compile_says_where_the_solver_put_the_stages(tmp_path: Path) -> None:
+    plan = "pipeline(pp=2, microbatches=4, order='auto', placement='free')"
+    result = passed("compile", *GPT, "--plan", plan, "--out", tmp_path)
+    assert "note: stages placed by the solver (" in result.stderr
+    assert "stage 1 on 1 from layers." in result.stderr
+    assert "no order of these stages is shorter" in " ".join(result.stdout.split())
+    assert "first: layers." in (tmp_path / "plan.yaml").read_text()
+
+
 def test_a_time_limit_that_ends_the_search_keeps_the_best_order_and_says_so(tmp_path: Path) -> None:
     """In a memory that barely holds the step, where no order is proven the shortest at once."""
     stages = "".join(f"- devices: [{d}]\n" for d in range(4))
