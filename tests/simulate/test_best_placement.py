@@ -13,6 +13,7 @@ from superscaler.compiler import CompiledProgram
 from superscaler.errors import PlanError, ScheduleError
 from superscaler.plan import Plan, PlanAssign, PlanSchedule, PlanStage
 from superscaler.policies import parse_plan
+from superscaler.schedule.memory import peaks
 from superscaler.transform.stages import assign_stages
 
 
@@ -69,6 +70,9 @@ def test_placed_plans_train_exactly_and_can_be_read_again(name: str) -> None:
     assert [s.devices for s in plan.stages] == [s.devices for s in program.placed.plan.stages]
     assert all(s.first for s in plan.stages[1:])
     assert ran(compiled(plan)) == ran(program)
+    found = program.placed.found
+    judged = max(peaks(found.problem, found.schedule.start))
+    assert 0.5 < judged / program.simulate().peak_bytes < 1.3  # without temporaries
 
 
 def test_a_form_is_kept() -> None:
