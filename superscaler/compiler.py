@@ -152,13 +152,12 @@ def compile(
     if isinstance(plan, Partition):
         partition = plan
         _check_same_graph(graph, partition.graph)
-        cluster = cluster or Cluster(partition.num_devices)
     else:
         axes = axes or infer_axes(graph)
-        cluster = cluster or Cluster(plan.num_devices)
-        placed = _placed(graph, axes, plan, cluster, progress)
+        placed = _placed(graph, axes, plan, cluster or Cluster(plan.num_devices), progress)
         plan = placed.plan if placed else plan
         partition = partition_of(graph, plan, axes)
+    cluster = cluster or Cluster(partition.num_devices)
     program = _materialized(partition, cluster)
     ordered = None
     if isinstance(plan, Plan) and plan.order == "auto":
