@@ -128,13 +128,14 @@ def hybrid(
         "use" if shards and zero == 3 else "step",
         "microbatch" if shards and zero >= 2 else "step",
     )
+    is_ordered = microbatches > 1 or order not in ORDERS or placement == FREE
     most = max(stages_per_device, PlanSchedule.stages_per_device)
     search = PlanSchedule(placement=FREE, stages_per_device=most)
     plan = Plan(
         stages,
         microbatches,
         tuple(splits),
-        order if microbatches > 1 or order not in ORDERS else "none",
+        order if is_ordered else "none",
         tuple(recompute.split()),
         optimizer,
         schedule=search if placement == FREE else PlanSchedule(),

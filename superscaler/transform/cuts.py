@@ -53,6 +53,11 @@ def by_first(graph: Graph, forward: list[int], stages: tuple[PlanStage, ...]) ->
                 f"there are {', '.join(close)}, ..."
             )
         at = names[stage.first]
+        if not number and at:
+            raise PlanError(
+                f"stage 0: {stage.first} is not the forward's first operator; leave `first` out: "
+                "stage 0 has all that comes before stage 1"
+            )
         if number and at <= (cuts[-1] if cuts else 0):
             raise PlanError(
                 f"stage {number}: {stage.first} is not after the operator that stage "

@@ -14,6 +14,8 @@ from superscaler.errors import PlanError, ScheduleError
 from superscaler.plan import Plan, PlanAssign, PlanSchedule, PlanStage
 from superscaler.policies import parse_plan
 from superscaler.schedule.memory import peaks
+from superscaler.schedule.orders import PipelineOrder
+from superscaler.simulate.best_order import best_order
 from superscaler.transform.stages import assign_stages
 
 
@@ -55,7 +57,7 @@ PLANS = {
     "co-shard": searched(parse_plan("coshard(hybrid(pp=2, microbatches=2), parts=2)")),
     "ring": searched(parse_plan("context_parallel(cp=2, ring=True, pp=2, microbatches=2)")),
     "offload": searched(policies.hybrid(pp=2, microbatches=2, offload_activations="layers.*")),
-    "one microbatch": searched(policies.hybrid(pp=2)),
+    "one microbatch": policies.pipeline(pp=2, microbatches=1, order="auto", placement="free"),
 }
 
 
@@ -99,6 +101,12 @@ def test_a_faster_device_gets_more_of_the_model() -> None:
     even = compiled(replace(policies.hybrid(pp=2, microbatches=4), order="auto"), cluster)
     assert program.simulate().step_us < 0.8 * even.simulate().step_us
     assert toy().check(program.files).ok
+
+
+def test_the_order_of_the_search_is_a_hint() -> None:
+    program = compiled(replace(policies.hybrid(pp=2, microbatches=2), order="auto"))
+    with pytest.raises(ScheduleError, match=r"order mine: F0\.0 is missing"):
+        best_order(program.program, program.cluster, known=PipelineOrder("mine", ((), ())))
 
 
 def test_the_policy_asks_for_the_search() -> None:

@@ -31,6 +31,7 @@ def test_a_stage_begins_with_the_operator_it_names() -> None:
         (("", "heat"), "stage 1: no forward operator is named heat; there are"),
         (("", 4, 2), "is not after the operator that stage 1 begins with; give the stages as"),
         (("", 0), "is not after the operator that stage 0 begins with"),
+        ((2, 4), "is not the forward's first operator; leave `first` out"),
         (("heat", 3), "stage 0: no forward operator is named heat"),
     ],
 )
