@@ -12,7 +12,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `gpu` tests without a GPU; run `dist` tests, of several processes each, one by one."""
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: torch sees no CUDA device"))
         if item.get_closest_marker("dist"):
             item.add_marker(pytest.mark.xdist_group("dist"))
 

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "superscaler"
 MOST_LINES = 450
 
 # Each package may import those before it, `errors` and itself.
-LAYERS = ["graph", "precision", "settings", "workload", "runtime", "ops", "plan", "cluster"]
-LAYERS += ["trace", "transform", "schedule", "materialize", "emit", "simulate", "policies"]
-LAYERS += ["compiler", "view", "verify", "parallelize", "cli"]
+LAYERS = ["graph", "precision", "settings", "workload", "runtime", "ops", "located", "plan"]
+LAYERS += ["cluster", "trace", "transform", "schedule", "materialize", "emit", "simulate"]
+LAYERS += ["policies", "compiler", "view", "verify", "parallelize", "cli"]
 
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)
 

@@ -127,7 +127,7 @@ class Cluster:
 
 def _cluster(reader: Reader) -> Cluster:
     fields = ("name", "num_devices", "device", "links", "copy", "host", "others")
-    data = reader.mapping((), reader.data, fields, ("num_devices",))
+    data = reader.known((), reader.data, fields, ("num_devices",))
     links = reader.items(("links",), data.get("links", [asdict(link) for link in LINKS]))
     others = reader.items(("others",), data.get("others", []))
     found = Cluster(

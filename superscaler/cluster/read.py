@@ -5,65 +5,15 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import yaml
-
 from superscaler.cluster.machine import Device, Host, Link, Nodes
-from superscaler.errors import PlanError
-
-Path = tuple[Any, ...]
+from superscaler.located import LocatedYaml, Path
 
 
-class Reader:
+class Reader(LocatedYaml):
     """Reads values at paths such as `("links", 0, "latency_us")`.
 
     Raises PlanError that names the file, the line and the field.
     """
-
-    def __init__(self, origin: str, text: str) -> None:
-        self.origin = origin
-        try:
-            self.node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise PlanError(
-                f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}"
-            ) from error
-
-    def fail(self, path: Path, message: str) -> PlanError:
-        """The error about the field at `path`."""
-        name = ".".join(str(p) for p in path)
-        where = f"{self.origin}, line {self._line(path)}"
-        return PlanError(f"{where}: {name + ': ' if name else ''}{message}")
-
-    def _line(self, path: Path) -> int:
-        node = self.node
-        line = node.start_mark.line + 1 if node is not None else 1
-        for key in path:
-            found = None
-            if isinstance(node, yaml.MappingNode):
-                found = next((v for k, v in node.value if k.value == str(key)), None)
-            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-                found = node.value[key]
-            if found is None:
-                break
-            node, line = found, found.start_mark.line + 1
-        return line
-
-    def mapping(
-        self, path: Path, value: Any, known: tuple[str, ...], required: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
-        """A mapping of known fields."""
-        if not isinstance(value, dict):
-            raise self.fail(path, f"expected a mapping, found {value!r}")
-        for key in value:
-            if key not in known:
-                raise self.fail((*path, key), f"unknown field; known: {', '.join(known)}")
-        for key in required:
-            if key not in value:
-                raise self.fail((*path, key), "this field is missing")
-        return value
 
     def items(self, path: Path, value: Any) -> list[Any]:
         """A list."""
@@ -86,7 +36,7 @@ class Reader:
 
     def link(self, path: Path, value: Any) -> Link:
         """A link's numbers and name."""
-        data = self.mapping(path, value, _names(Link), ("latency_us", "gbytes_per_s"))
+        data = self.known(path, value, _names(Link), ("latency_us", "gbytes_per_s"))
         devices = data.get("devices", 0)
         return Link(
             self.number((*path, "latency_us"), data["latency_us"]),
@@ -97,7 +47,7 @@ class Reader:
 
     def device(self, path: Path, value: Any) -> Device:
         """A device's numbers; what is left out is as in the generic device."""
-        data = dict(self.mapping(path, value, _names(Device)))
+        data = dict(self.known(path, value, _names(Device)))
         if "tflops" in data:
             table = data["tflops"]
             if not isinstance(table, dict) or not table:
@@ -112,7 +62,7 @@ class Reader:
 
     def host(self, path: Path, value: Any) -> Host:
         """A host's numbers."""
-        data = dict(self.mapping(path, value, _names(Host)))
+        data = dict(self.known(path, value, _names(Host)))
         for key in data:
             read = self.whole if key == "cores" else self.number
             data[key] = read((*path, key), data[key])
@@ -120,7 +70,7 @@ class Reader:
 
     def nodes(self, path: Path, value: Any) -> Nodes:
         """Devices of another kind."""
-        data = self.mapping(path, value, _names(Nodes), ("num_devices", "device"))
+        data = self.known(path, value, _names(Nodes), ("num_devices", "device"))
         return Nodes(
             self.whole((*path, "num_devices"), data["num_devices"]),
             self.device((*path, "device"), data["device"]),

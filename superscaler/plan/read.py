@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import yaml
-
-from superscaler.errors import PlanError
+from superscaler.located import LocatedYaml
 from superscaler.plan.plan import (
     BACKWARDS,
     OBJECTIVES,
@@ -30,46 +28,8 @@ def read_plan(text: str, origin: str) -> Plan:
     return _Reader(origin, text).plan()
 
 
-class _Reader:
+class _Reader(LocatedYaml):
     """Reads a plan from YAML and says where it is wrong."""
-
-    def __init__(self, origin: str, text: str) -> None:
-        self.origin = origin
-        try:
-            self.node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise PlanError(
-                f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}"
-            ) from error
-
-    def fail(self, path: tuple[Any, ...], message: str) -> PlanError:
-        name = ".".join(str(p) for p in path)
-        return PlanError(
-            f"{self.origin}, line {self.line(path)}: {name + ': ' if name else ''}{message}"
-        )
-
-    def line(self, path: tuple[Any, ...]) -> int:
-        """The line of the field at `path` (of its parent when it is missing)."""
-        node = self.node
-        line = node.start_mark.line + 1 if node is not None else 1
-        for key in path:
-            if isinstance(node, yaml.MappingNode):
-                found = next((v for k, v in node.value if k.value == str(key)), None)
-            elif (
-                isinstance(node, yaml.SequenceNode)
-                and isinstance(key, int)
-                and key < len(node.value)
-            ):
-                found = node.value[key]
-            else:
-                found = None
-            if found is None:
-                break
-            node, line = found, found.start_mark.line + 1
-        return line
 
     def plan(self) -> Plan:
         data = self.mapping((), self.data, Plan, required=("stages",))
@@ -151,16 +111,7 @@ class _Reader:
     def mapping(
         self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]
     ) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.fail(path, f"expected a mapping, found {value!r}")
-        known = [f.name for f in fields(kind)]
-        for key in value:
-            if key not in known:
-                raise self.fail((*path, key), f"unknown field; known: {', '.join(known)}")
-        for key in required:
-            if key not in value:
-                raise self.fail((*path, key), "this field is missing")
-        return value
+        return self.known(path, value, tuple(f.name for f in fields(kind)), required)
 
     def items(
         self, path: tuple[Any, ...], value: Any, kind: type, required: tuple[str, ...]
