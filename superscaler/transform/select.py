@@ -17,9 +17,15 @@ Selection = tuple[int, ...]  # operator ids, ascending
 
 @lru_cache(maxsize=4096)
 def _pattern(pattern: str) -> re.Pattern[str]:
-    """`*` stands for one path component (or part of one), `**` for any number."""
+    """`*` stands for one path component (or part of one), `**` for any number, `{0-11}` for one of
+    these numbers."""
     text = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^.]*")
-    return re.compile(text)
+    return re.compile(re.sub(r"\\\{(\d+)\\-(\d+)\\\}", _numbers, text))
+
+
+def _numbers(found: re.Match[str]) -> str:
+    first, last = int(found.group(1)), int(found.group(2))
+    return f"(?:{'|'.join(str(n) for n in range(first, last + 1)) or '(?!)'})"
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -27,6 +33,8 @@ def matches(path: str, pattern: str) -> bool:
 
     >>> matches("layers.3.mlp.fc1", "layers.*.mlp"), matches("layers.3", "layers.*.mlp")
     (True, False)
+    >>> [i for i in range(20) if matches(f"layers.{i}.mlp", "layers.{8-11}")]
+    [8, 9, 10, 11]
     """
     return matched_prefix(path, pattern) is not None
 

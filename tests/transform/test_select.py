@@ -16,6 +16,9 @@ from superscaler.transform.select import find_axes, matched_prefix, matches, sel
     [
         ("layers.3.mlp.fc1", "layers.*.mlp", "layers.3.mlp"),
         ("layers.3", "layers.*", "layers.3"),
+        ("layers.3.mlp", "layers.{0-3}", "layers.3"),
+        ("layers.30", "layers.{0-3}", None),
+        ("layers.3", "layers.{4-2}", None),
         ("layers.3.fc", "layers", "layers"),
         ("layers.3", "layers.*.mlp", None),
         ("a.layers.3", "layers.*", None),
