@@ -1,15 +1,18 @@
 """Our plans against the best conventional one, simulated on V100s at the published sizes.
 
     OMP_NUM_THREADS=1 python tools/bench_plans.py [--models gpt ...] [--devices 4 8 16 32]
-        [--jobs 1] [--out build/bench_plans.md]
+        [--jobs 1] [--out build/bench_plans.md] [--afresh]
 
 A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 to 3 (2 and 3
 without a pipeline), recompute of whole blocks, and 1F1B or interleaved 1F1B with two stages a
-device; all of them are looked at. Ours adds co-shard, interlaced pipelines, 3F1B and bidirectional
-pipelines. Both are simulated by the same simulator on plans/clusters/v100-32g-8.yaml: microbatches
-of one sample, a global batch of 256, mixed precision (float16 arithmetic under autocast, float32
-parameters, gradients and two float32 states). "out of memory" is above 32e9 bytes on some device.
-Any cell can be recomputed with the plan in its row:
+device; each of them is simulated, or ruled out by a floor of its time or its memory
+(planning/thin.py). Ours add co-shard (of all blocks or of some), interlaced pipelines, huge
+vocabularies over all devices, 3F1B, stages placed by the solver and bidirectional pipelines. The
+best of either side is simulated whole, by the same simulator, on plans/clusters/v100-32g-8.yaml:
+microbatches of one sample, a global batch of 256 (evoformer: 128, and from one and two blocks a
+stage), mixed precision (float16 arithmetic under autocast, float32 parameters, gradients and two
+float32 states). "out of memory" is above 32e9 bytes on some device. Rows of runs before are kept
+(beside the table, as JSON). Any cell can be recomputed with the plan in its row:
 
     superscaler simulate examples/gpt.py:workload --set ... --plan PLAN --cluster v100-32g-8x4
 """
@@ -17,10 +20,11 @@ Any cell can be recomputed with the plan in its row:
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,17 +32,36 @@ sys.path.insert(0, str(Path(__file__).parent))
 from planning.cells import Cell, cells
 from planning.conventional import conventional
 from planning.measure import Measured, Search
-from planning.ours import ours
+from planning.ours import of_some_blocks, ours, variants
+
+BEST = 2  # of our kinds of plans, that are varied
+WORTH_VARYING = 1.1  # a kind of plan is, up to so much above the best conventional plan
+
+
+@dataclass(frozen=True)
+class Best:
+    """A plan that fits: seconds of its step, those that devices compute and those that they wait
+    for communication (the rest is idle), and the fullest device's GB."""
+
+    plan: str
+    step_s: float
+    compute_s: float
+    exposed_s: float
+    peak_gb: float
+
+    @property
+    def idle_s(self) -> float:
+        return max(0.0, self.step_s - self.compute_s - self.exposed_s)
 
 
 @dataclass(frozen=True)
 class Row:
     """What came out of a cell."""
 
-    cell: Cell
-    theirs: Measured | None
-    mine: Measured | None
-    least_bytes: int  # of all conventional plans, for those that do not fit
+    cell: str
+    theirs: Best | None
+    mine: Best | None
+    least_gb: float  # of all conventional plans, for those that do not fit
     tried: int
     seconds: float
 
@@ -46,36 +69,49 @@ class Row:
     def speedup(self) -> float:
         if self.theirs is None:
             return float("inf") if self.mine else 0.0
-        return self.theirs.step_us / self.mine.step_us if self.mine else 1.0
+        return self.theirs.step_s / self.mine.step_s if self.mine else 1.0
+
+    @property
+    def why(self) -> str:
+        """Where the difference comes from."""
+        if self.mine is None:
+            return "nothing fits"
+        if self.theirs is None:
+            return f"conventional plans need {self.least_gb:.0f} GB at least"
+        names = {"compute": "compute_s", "exposed communication": "exposed_s", "idle": "idle_s"}
+        both = [(n, getattr(self.theirs, a), getattr(self.mine, a)) for n, a in names.items()]
+        if self.theirs == self.mine:
+            return "no plan of ours is shorter: " + ", ".join(f"{n} {a:.1f} s" for n, a, _ in both)
+        return ", ".join(f"{n} {a:.1f} to {b:.1f} s" for n, a, b in both)
 
 
 HEAD = (
-    "| cell | conventional | s | GB | ours | s | GB | speed-up |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| cell | conventional | s | GB | ours | s | GB | speed-up | why |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
 def main() -> None:
     arguments = _arguments()
-    chosen = [
+    out = Path(arguments.out)
+    known = {} if arguments.afresh else _known(out)
+    asked = [
         c
         for c in cells()
         if (not arguments.models or c.model in arguments.models)
         and c.devices in arguments.devices
         and arguments.cells in c.name
     ]
-    print(HEAD, flush=True)
-    lines = [HEAD]
+    new = [c for c in asked if c.name not in known]
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        rows = []
-        for row in pool.map(run, chosen, [arguments.verbose] * len(chosen)):
-            rows.append(row)
-            lines.append(text(row))
-            print(lines[-1], flush=True)
-            _write(arguments.out, lines)
-    lines.append("\n" + summary(rows))
-    print(lines[-1])
-    _write(arguments.out, lines)
+        waiting = [pool.submit(run, cell, arguments.verbose) for cell in new]
+        for done in as_completed(waiting):
+            row = done.result()
+            known[row.cell] = row
+            print(text(row), flush=True)
+            _write(out, known)
+    _write(out, known)
+    print(summary(list(known.values())))
 
 
 def _arguments() -> argparse.Namespace:
@@ -85,6 +121,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cells", default="", help="only those whose name has this in it")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="every plan tried, to stderr")
+    parser.add_argument("--afresh", action="store_true", help="forget the rows of runs before")
     parser.add_argument("--out", default="build/bench_plans.md")
     return parser.parse_args()
 
@@ -98,26 +135,42 @@ def run(cell: Cell, verbose: bool) -> Row:
 
     search = Search(cell, say)
     theirs = search.best(conventional(cell), float("inf"))
-    sizes = [m.peak_bytes for m in search.found if m.peak_bytes]
-    least = min(sizes, default=0)
-    mine = search.best(ours(cell), theirs.step_us if theirs else float("inf"))
+    least = search.least_bytes
+    mine = _ours(search, cell, theirs.step_us if theirs else float("inf"))
     if mine is None or (theirs is not None and theirs.step_us <= mine.step_us):
         mine = theirs
-    return Row(cell, theirs, mine, least, len(search.found), time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Row(cell.name, _best(theirs), _best(mine), least / 1e9, len(search.estimated), seconds)
+
+
+def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:
+    """The kinds of plans first, then variants of the best, then co-shard of some blocks."""
+    kinds = ours(cell)
+    first = search.estimates(kinds, WORTH_VARYING * to_beat)
+    varied = variants(cell, [m.candidate for m in first[:BEST]])
+    second = search.estimates([*kinds, *varied], WORTH_VARYING * to_beat)
+    some = of_some_blocks(cell, [m.candidate for m in second[:BEST]])
+    return search.best(list(dict.fromkeys([*kinds, *varied, *some])), to_beat)
+
+
+def _best(found: Measured | None) -> Best | None:
+    if found is None:
+        return None
+    plan = found.candidate.plan(0).replace("microbatches=0", "microbatches=...")
+    times = (found.step_us / 1e6, found.compute_us / 1e6, found.exposed_us / 1e6)
+    return Best(plan, *times, found.peak_bytes / 1e9)
 
 
 def text(row: Row) -> str:
     speedup = f"{row.speedup:.2f}" if row.theirs else "only ours fits" if row.mine else "none fits"
-    theirs = _columns(row.theirs, f"out of memory ({row.least_bytes / 1e9:.0f} GB at least)")
-    return f"| {row.cell.name} | {theirs} | {_columns(row.mine, 'out of memory')} | {speedup} |"
+    both = f"{_columns(row.theirs)} | {_columns(row.mine)}"
+    return f"| {row.cell} | {both} | {speedup} | {row.why} |"
 
 
-def _columns(found: Measured | None, nothing: str) -> str:
+def _columns(found: Best | None) -> str:
     if found is None:
-        return f"{nothing} | | "
-    microbatches = "..."
-    plan = found.candidate.plan(0).replace("microbatches=0", f"microbatches={microbatches}")
-    return f"`{plan}` | {found.step_us / 1e6:.2f} | {found.peak_bytes / 1e9:.1f}"
+        return "out of memory | | "
+    return f"`{found.plan}` | {found.step_s:.2f} | {found.peak_gb:.1f}"
 
 
 def summary(rows: list[Row]) -> str:
@@ -126,16 +179,29 @@ def summary(rows: list[Row]) -> str:
     most = max((r.speedup for r in known if r.theirs), default=0.0)
     only = sum(r.theirs is None for r in known)
     return (
-        f"{len(rows)} cells, {sum(r.tried for r in rows)} plans simulated in "
+        f"{len(rows)} cells, {sum(r.tried for r in rows)} plans estimated in "
         f"{sum(r.seconds for r in rows):.0f} s: at least 1.5x in {fast}, up to {most:.2f}x where "
         f"both fit, only ours fits in {only}"
     )
 
 
-def _write(path: str, lines: list[str]) -> None:
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines) + "\n")
+def _known(out: Path) -> dict[str, Row]:
+    """The rows of runs before, by cell."""
+    file = out.with_suffix(".json")
+    rows = json.loads(file.read_text()) if file.exists() else []
+    for row in rows:
+        for side in ("theirs", "mine"):
+            row[side] = row[side] and Best(**row[side])
+    return {row["cell"]: Row(**row) for row in rows}
+
+
+def _write(out: Path, known: dict[str, Row]) -> None:
+    """The table, in the order of cells, and its rows as JSON."""
+    order = [c.name for c in cells()]
+    rows = sorted(known.values(), key=lambda row: order.index(row.cell))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    out.write_text("\n".join([HEAD, *(text(row) for row in rows), "", summary(rows)]) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ EXAMPLES = HERE.parents[1] / "examples"
 GLOBAL_BATCH = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """A model, made by the callable `spec` with its settings, on so many V100s.
 
-    `heads` and `layers` limit tensor and pipeline parallelism; `blocks` are the module patterns
-    that recompute runs again, one region each. `facts` are what policies are told of the model:
-    embedding and head (interlaced), layers, count, first and last (3F1B).
+    `heads` and `layers` limit tensor and pipeline parallelism, `most_stages` conventional
+    pipelines. `blocks` are the module patterns that recompute runs again, one region each,
+    `some_blocks` patterns of some of them. `depth` names the setting that makes the model deeper,
+    `thin` two small values of it. `embedding` and `head` are modules over a huge vocabulary;
+    `count` modules `repeated`.* run several times a step, after `first`.
     """
 
     model: str
@@ -34,7 +36,15 @@ class Cell:
     heads: int
     layers: int
     blocks: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    some_blocks: tuple[str, ...] = ()
+    depth: str = "layers"
+    thin: tuple[int, int] = (1, 2)
+    most_stages: int = 1 << 30
+    embedding: str = ""
+    head: str = ""
+    repeated: str = ""
+    count: int = 0
+    first: str = ""
     global_batch: int = GLOBAL_BATCH
 
     @property
@@ -45,9 +55,14 @@ class Cell:
     def cluster(self) -> ss.Cluster:
         return ss.Cluster.load(f"v100-32g-8x{self.devices}")
 
-    def workload(self, batch: int) -> Workload:
+    @property
+    def full_depth(self) -> int:
+        return self.settings[self.depth]
+
+    def workload(self, batch: int, depth: int) -> Workload:
         """The workload under mixed precision (float16 compute, float32 parameters and states)."""
-        found = ss.load_workload(self.spec, {**self.settings, "batch": batch, "meta": True})
+        settings = {**self.settings, self.depth: depth, "batch": batch, "meta": True}
+        found = ss.load_workload(self.spec, settings)
         return Workload(
             step=_mixed(found.step),
             model=found.model,
@@ -80,19 +95,25 @@ def gpt(devices: int, seq: int, fused: bool) -> Cell:
     kernel, or products with all scores in memory, as it was for the papers."""
     layers, hidden, heads = GPT_SIZES[devices]
     settings = {"layers": layers, "hidden": hidden, "heads": heads, "seq": seq, "vocab": 51200}
+    settings["fused"] = fused
     size = f"{layers}L/{hidden}, {seq // 1024}k, {'fused' if fused else 'plain'} attention"
     spec = f"{EXAMPLES}/gpt.py:workload"
-    settings["fused"] = fused
-    return Cell("gpt", size, devices, spec, settings, heads, layers, "layers.*")
+    some = tuple(f"layers.{{0-{layers * n // 4 - 1}}}" for n in (1, 2, 3))
+    return Cell("gpt", size, devices, spec, settings, heads, layers, "layers.*", some)
 
 
 def swin(devices: int) -> Cell:
-    """Swin at 1,536 pixels and windows of 48 patches."""
+    """Swin at 1,536 pixels and windows of 48 patches. The first layers, of most patches, hold most
+    activations."""
     layers, hidden, heads = SWIN_SIZES[devices]
     settings = {"layers": layers, "hidden": hidden, "heads": heads}
     spec = f"{HERE}/models.py:swin"
     size = f"{layers}L/{hidden}"
-    return Cell("swin", size, devices, spec, settings, heads, layers, "**.blocks.*")
+    blocks, first = "swin.encoder.layers.*.blocks.*", "swin.encoder.layers.{0-1}.blocks.*"
+    half = f"{first} swin.encoder.layers.2.blocks.{{0-{(layers - 6) // 2 - 1}}}"
+    return Cell(
+        "swin", size, devices, spec, settings, heads, layers, blocks, (first, half), thin=(8, 10)
+    )
 
 
 def text(model: str, devices: int) -> Cell:
@@ -100,30 +121,54 @@ def text(model: str, devices: int) -> Cell:
     layers, hidden, vocab = TEXT_SIZES[devices]
     settings = {"layers": layers, "hidden": hidden, "vocab": vocab, "seq": 1024}
     names = ("model.encoder.embed_tokens", "model.decoder.embed_tokens")
-    blocks = "model.encoder.layers.* model.decoder.layers.*"
+    parts = ("model.encoder.layers", "model.decoder.layers")
     if model == "t5":
-        names = ("encoder.embed_tokens", "decoder.embed_tokens")
-        blocks = "encoder.block.* decoder.block.*"
-    facts = {"embedding": " ".join(names), "head": "lm_head"}
-    spec = f"{HERE}/models.py:{model}"
-    size = f"{layers}+{layers}L/{hidden}, {vocab // 1000}k words"
-    return Cell(model, size, devices, spec, settings, hidden // 64, 2 * layers, blocks, facts)
+        names, parts = (
+            ("encoder.embed_tokens", "decoder.embed_tokens"),
+            ("encoder.block", "decoder.block"),
+        )
+    half = layers // 2 - 1
+    return Cell(
+        model,
+        f"{layers}+{layers}L/{hidden}, {vocab // 1000}k words",
+        devices,
+        f"{HERE}/models.py:{model}",
+        settings,
+        hidden // 64,
+        2 * layers,
+        " ".join(f"{part}.*" for part in parts),
+        (f"{parts[0]}.*", f"{parts[1]}.*", " ".join(f"{part}.{{0-{half}}}" for part in parts)),
+        embedding=" ".join(names),
+        head="lm_head",
+    )
 
 
 def evoformer(devices: int) -> Cell:
-    """AlphaFold2's trunk, 48 blocks, three passes, a global batch of 128."""
+    """AlphaFold2's trunk, 48 blocks, three passes, a global batch of 128. A conventional pipeline
+    runs its layers once, so it has none here."""
     config = EVOFORMER_SIZES[devices]
-    facts = {"layers": "blocks", "count": 48, "first": "embedder"}
-    spec = f"{EXAMPLES}/evoformer.py:workload"
-    settings = {"config": config}
-    return Cell("evoformer", config, devices, spec, settings, 4, 48, "blocks.*", facts, 128)
+    return Cell(
+        "evoformer",
+        config,
+        devices,
+        f"{EXAMPLES}/evoformer.py:workload",
+        {"config": config, "blocks": 48},
+        4,
+        48,
+        "blocks.*",
+        depth="blocks",
+        most_stages=1,
+        repeated="blocks",
+        count=48,
+        first="embedder",
+        global_batch=128,
+    )
 
 
 def cells() -> list[Cell]:
     """All cells, by model and devices."""
     found = []
     for devices in (4, 8, 16, 32):
-        found += [gpt(devices, 2048, True), gpt(devices, 12288, True)]
-        found += [gpt(devices, 2048, False), gpt(devices, 12288, False)]
+        found += [gpt(devices, 2048, False), gpt(devices, 12288, False), gpt(devices, 12288, True)]
         found += [swin(devices), text("mbart", devices), text("t5", devices), evoformer(devices)]
     return found

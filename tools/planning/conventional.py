@@ -4,12 +4,13 @@ ZeRO, recompute, several microbatch sizes, 1F1B and interleaved 1F1B."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from planning.cells import Cell
 
 MICROBATCH_SIZES = (1,)  # as the paper has it
+MICROBATCHES = "microbatches={m}"
 
 
 @dataclass(frozen=True)
@@ -17,30 +18,38 @@ class Candidate:
     """A plan but for the number of microbatches: `text` has {m} in its place.
 
     `samples` are those of one microbatch on all replicas together, `stages` the pipeline's groups
-    of devices, `chunks` the stages on each. `inner` is the plan that does the same to operators on
-    one device.
+    of `width` devices, `chunks` the stages on each. `inside` is the plan that does the same to
+    operators without a pipeline, on the devices of one stage; `fast` the same without ZeRO and with
+    no forward run twice. `is_1f1b`: the order is 1F1B or an
+    interleaved one, so that what a stage waits and holds at least is known.
     """
 
     text: str
+    inside: str
+    fast: str
     samples: int
-    stages: int
+    width: int
+    stages: int = 1
     chunks: int = 1
-    inner: str = "hybrid(microbatches={m})"
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether no forward runs twice."""
-        return self.inner == Candidate.inner
+    is_1f1b: bool = True
+    is_plain: bool = True  # no forward runs twice
+    base: Candidate | None = None  # that this one is a co-shard of
+    whole: Candidate | None = None  # the same co-shard of all blocks, where this one is of some
 
     def plan(self, microbatches: int) -> str:
         return self.text.replace("{m}", str(microbatches))
+
+    def within(self, policy: str, more: str) -> Candidate:
+        """The same with `policy(..., more)` around it."""
+        text, inside, fast = (f"{policy}({t}, {more})" for t in (self.text, self.inside, self.fast))
+        return replace(self, text=text, inside=inside, fast=fast)
 
 
 def conventional(cell: Cell) -> list[Candidate]:
     """Every conventional plan that divides the model and the batch."""
     found = []
     for dp, tp, pp in _factors(cell.devices):
-        if cell.heads % tp or tp > 8 or pp > cell.layers:
+        if cell.heads % tp or tp > 8 or pp > cell.most_stages:
             continue
         for zero, sp, again, size, chunks in product(
             (0, 1, 2, 3) if dp > 1 else (0,),
@@ -53,7 +62,7 @@ def conventional(cell: Cell) -> list[Candidate]:
                 continue  # ZeRO 2 and 3 reduce and gather at every microbatch of every stage
             if chunks > 1 and (cell.global_batch // (dp * size)) % pp:
                 continue
-            found.append(_candidate(cell, dp, tp, pp, zero, sp, again, size, chunks))
+            found.append(_candidate(cell, (dp, tp, pp), zero, sp, again, size, chunks))
     return found
 
 
@@ -65,13 +74,22 @@ def _factors(devices: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _candidate(
-    cell: Cell, dp: int, tp: int, pp: int, zero: int, sp: bool, again: bool, size: int, chunks: int
+    cell: Cell, ways: tuple[int, int, int], zero: int, sp: bool, again: bool, size: int, chunks: int
 ) -> Candidate:
-    parts = [f"{k}={v}" for k, v in (("dp", dp), ("tp", tp), ("pp", pp)) if v > 1]
-    parts += [f"zero={zero}"] if zero else []
-    parts += ["sequence_parallel=True"] if sp else []
-    parts += [f"recompute={cell.blocks!r}"] if again else []
-    parts += [f"stages_per_device={chunks}, order='interleaved'"] if chunks > 1 else []
-    text = f"hybrid({', '.join([*parts, 'microbatches={m}'])})"
-    inner = f"hybrid(microbatches={{m}}, recompute={cell.blocks!r})" if again else Candidate.inner
-    return Candidate(text, dp * size, pp, chunks, inner)
+    dp, tp, pp = ways
+    inner = [f"{k}={v}" for k, v in (("dp", dp), ("tp", tp)) if v > 1]
+    outer = [f"pp={pp}"] if pp > 1 else []
+    inner += ["sequence_parallel=True"] if sp else []
+    more = [f"zero={zero}"] if zero else []
+    more += [f"recompute={cell.blocks!r}"] if again else []
+    order = [f"stages_per_device={chunks}, order='interleaved'"] if chunks > 1 else []
+    return Candidate(
+        f"hybrid({', '.join([*inner, *outer, *more, *order, MICROBATCHES])})",
+        f"hybrid({', '.join([*inner, *more, MICROBATCHES])})",
+        f"hybrid({', '.join([*inner, MICROBATCHES])})",
+        samples=dp * size,
+        width=dp * tp,
+        stages=pp,
+        chunks=chunks,
+        is_plain=not again,
+    )

@@ -4,146 +4,155 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from typing import TypeVar
 
-import superscaler as ss
 from planning.cells import Cell
 from planning.conventional import Candidate
+from planning.thin import Floor, fastest_us, floor, is_known, simulated
 from superscaler.errors import SuperScalerError
-from superscaler.graph.axis import Axes
-from superscaler.graph.graph import Graph
-from superscaler.trace.axes import infer_axes
 
-FINALISTS = 3  # by estimate, that are simulated with all microbatches
+T = TypeVar("T")
+CLOSE = 1.01  # estimates are so exact
 
 
 @dataclass(frozen=True)
 class Measured:
     """A candidate: its step time for the global batch, and the fullest device's bytes.
 
-    `is_estimate`: of a few microbatches, with the busiest device's time for each further one.
+    `is_estimate`: from shallow models or a few microbatches. `compute_us` and `exposed_us`
+    (communication that nothing hides) are means over devices; the rest of a step is idle.
     """
 
     candidate: Candidate
     step_us: float
-    peak_bytes: int
+    peak_bytes: float
     fits: bool
     is_estimate: bool = True
-    why: str = ""  # it was refused
+    compute_us: float = 0.0
+    exposed_us: float = 0.0
+
+
+RULED_OUT = Measured(Candidate("", "", "", 1, 1), float("inf"), 0, False)
 
 
 @dataclass
 class Search:
-    """The candidates of a cell, best bound first, each simulated unless its bound rules it out.
-
-    The bound of a plan is the time of the whole model on one device, microbatch by microbatch, by
-    the number of devices, and the pipeline's fill and drain: cutting operators smaller never makes
-    their sum shorter in the cost model.
-    """
+    """The candidates of a cell, best floor first, each simulated unless its floor rules it out."""
 
     cell: Cell
     say: Callable[[str], None]
-    found: list[Measured] = field(default_factory=list)
+    least_bytes: float = float("inf")  # of the candidates that do not fit
+    estimated: dict[str, Measured | None] = field(default_factory=dict)
 
     def best(self, candidates: Sequence[Candidate], to_beat: float) -> Measured | None:
-        """The shortest step that fits the memory, simulated at full size; None if none does.
+        """The shortest step (us) under `to_beat` that fits the memory, simulated whole.
 
-        `to_beat` (us): candidates that cannot be shorter are left out.
+        What an estimate has ruled out is looked at again where the estimate turns out wrong.
         """
-        bounded = sorted((self.bound_us(c), c.text, c) for c in candidates)
-        best_us, estimates = to_beat, []
-        for bound, _, candidate in bounded:
-            if bound >= best_us:
+        while estimates := self.estimates(candidates, to_beat):
+            first = estimates[0].candidate
+            whole = self._measure(estimates[0])
+            if whole is not None and whole.fits:
+                return whole
+            self.estimated[first.text] = None
+        return None
+
+    def estimates(self, candidates: Sequence[Candidate], to_beat: float) -> list[Measured]:
+        """Those that seem to fit the memory, shortest step first. Candidates that cannot be
+        shorter than the best one, nor than `to_beat` (us), are left out."""
+        fastest = [(us, c) for c in candidates if (us := self._tried(fastest_us, c)) is not None]
+        fastest.sort(key=lambda item: (item[1].stages > 1, item[0], item[1].text))
+        best_us, found = to_beat, []
+        for us, candidate in fastest:
+            if us > best_us * CLOSE:
                 continue
-            estimate = self.estimate(candidate)
-            self.found.append(estimate)
-            if estimate.fits:
-                estimates.append(estimate)
+            if candidate.text not in self.estimated:
+                self.estimated[candidate.text] = self._unless_ruled_out(candidate, best_us)
+            estimate = self.estimated[candidate.text]
+            if estimate is RULED_OUT:
+                del self.estimated[candidate.text]  # by what may turn out not to fit
+            elif estimate is not None and estimate.fits:
+                found.append(estimate)
                 best_us = min(best_us, estimate.step_us)
-        whole: list[Measured] = []
-        for final in sorted(estimates, key=lambda m: m.step_us):
-            found = self.measure(final.candidate)
-            whole += [found] if found.fits else []
-            if len(whole) == FINALISTS:
-                break
-        return min(whole, key=lambda m: m.step_us, default=None)
+        return sorted(found, key=lambda m: m.step_us)
 
-    def bound_us(self, candidate: Candidate) -> float:
-        microbatches = self.cell.global_batch // candidate.samples
-        fill = 1 + (candidate.stages - 1) / (microbatches * candidate.chunks)
-        alone = _alone_us(self.cell, candidate.inner)
-        return alone * self.cell.global_batch / self.cell.devices * fill
+    @property
+    def _capacity(self) -> int:
+        return self.cell.cluster.device(0).memory_bytes
 
-    def estimate(self, candidate: Candidate) -> Measured:
+    def _tried(self, what: Callable[[Cell, Candidate], T], candidate: Candidate) -> T | None:
+        try:
+            return what(self.cell, candidate)
+        except SuperScalerError as error:
+            self._refused(candidate, error)
+            return None
+
+    def _unless_ruled_out(self, candidate: Candidate, best_us: float) -> Measured | None:
+        least = self._tried(floor, candidate)
+        if least is None:
+            return None
+        if least.peak_bytes > self._capacity * CLOSE:
+            self.least_bytes = min(self.least_bytes, least.peak_bytes)
+            return None
+        return RULED_OUT if least.step_us > best_us * CLOSE else self._estimate(candidate, least)
+
+    def _estimate(self, candidate: Candidate, least: Floor) -> Measured | None:
+        if is_known(candidate):
+            return self._measured(candidate, least.step_us, least.peak_bytes, True)
         all_of_them = self.cell.global_batch // candidate.samples
         few = min(all_of_them, 2 * candidate.stages + (2 if candidate.stages == 1 else 0))
-        try:
-            simulation = _simulate(self.cell, candidate, few)
-        except SuperScalerError as error:
-            return self._refused(candidate, str(error))
-        each = max((c.busy_us.get("compute", 0.0) + c.exposed_us) / few for c in simulation.classes)
-        step = simulation.step_us + (all_of_them - few) * each
-        return self._measured(candidate, step, simulation.peak_bytes, True)
+        return self._at(candidate, few, all_of_them, True)
 
-    def measure(self, candidate: Candidate) -> Measured:
-        simulation = _simulate(self.cell, candidate, self.cell.global_batch // candidate.samples)
-        return self._measured(candidate, simulation.step_us, simulation.peak_bytes, False)
+    def _measure(self, estimate: Measured) -> Measured | None:
+        whole = self.cell.global_batch // estimate.candidate.samples
+        return self._at(estimate.candidate, whole, whole, False)
+
+    def _at(self, candidate: Candidate, few: int, whole: int, is_estimate: bool) -> Measured | None:
+        """With a few microbatches, each further one as long as a device is busy with one."""
+        try:
+            depths = self._depths(candidate)
+            found = [self._simulated(candidate, depth, few, whole) for depth in depths]
+        except SuperScalerError as error:
+            self._refused(candidate, error)
+            return None
+        numbers = found[0]
+        if len(depths) > 1:
+            share = (self.cell.full_depth - depths[0]) / (depths[1] - depths[0])
+            numbers = tuple(a + share * (b - a) for a, b in zip(*found))
+        return self._measured(candidate, numbers[0], numbers[1], is_estimate, numbers[2:])
+
+    def _depths(self, candidate: Candidate) -> tuple[int, ...]:
+        """The model's own depth; where it is nothing but equal blocks, one and two for each stage
+        tell it."""
+        if self.cell.count:
+            return candidate.stages, 2 * candidate.stages
+        return (self.cell.full_depth,)
+
+    def _simulated(
+        self, candidate: Candidate, depth: int, few: int, whole: int
+    ) -> tuple[float, ...]:
+        """Step, peak, compute and exposed communication."""
+        plan = candidate.plan(few).replace(f"count={self.cell.count}", f"count={depth}")
+        batch = candidate.samples * few
+        found = simulated(self.cell, depth, plan, batch, self.cell.cluster)
+        each = max((c.busy_us.get("compute", 0.0) + c.exposed_us) / few for c in found.classes)
+        busy = (1 - found.bubble) * found.step_us
+        return found.step_us + (whole - few) * each, found.peak_bytes, busy, found.exposed_us
 
     def _measured(
-        self, candidate: Candidate, step_us: float, peak: int, is_estimate: bool
+        self,
+        candidate: Candidate,
+        step_us: float,
+        peak: float,
+        is_estimate: bool,
+        parts: Sequence[float] = (0.0, 0.0),
     ) -> Measured:
-        fits = peak <= self.cell.cluster.device(0).memory_bytes
+        fits = peak <= self._capacity
+        if not fits:
+            self.least_bytes = min(self.least_bytes, peak)
         kind = "estimated" if is_estimate else "simulated"
         self.say(f"  {kind} {step_us / 1e6:8.2f} s {peak / 1e9:6.1f} GB  {candidate.text}")
-        return Measured(candidate, step_us, peak, fits, is_estimate)
+        return Measured(candidate, step_us, peak, fits, is_estimate, *parts)
 
-    def _refused(self, candidate: Candidate, why: str) -> Measured:
-        self.say(f"  refused {candidate.text}: {why.splitlines()[0]}")
-        return Measured(candidate, float("inf"), 0, False, True, why)
-
-
-@lru_cache(maxsize=6)
-def _graph(cell: str, batch: int, make: Callable[[int], object]) -> tuple[Graph, Axes]:
-    workload = make(batch)
-    graph = ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)
-    return graph, infer_axes(graph)
-
-
-def _simulate(cell: Cell, candidate: Candidate, microbatches: int):
-    graph, axes = _graph(cell.name, candidate.samples * microbatches, _Maker(cell))
-    program = ss.compile(graph, candidate.plan(microbatches), cell.cluster, axes=axes)
-    return program.simulate()
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes a cell's workload; equal for equal cells, so that graphs are kept."""
-
-    cell: Cell
-
-    def __hash__(self) -> int:
-        return hash(self.cell.name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Maker) and self.cell.name == other.cell.name
-
-    def __call__(self, batch: int):
-        return self.cell.workload(batch)
-
-
-_ALONE: dict[tuple[str, str], float] = {}
-
-
-def _alone_us(cell: Cell, inner: str) -> float:
-    """The time that one device takes for a sample, without communication and update, under what a
-    plan does inside a device ("hybrid({more})", a recompute or a co-shard)."""
-    key = (cell.name, inner)
-    if key not in _ALONE:
-        times = []
-        for count in (2, 3):
-            graph, axes = _graph(cell.name, count, _Maker(cell))
-            plan = inner.replace("{m}", str(count))
-            program = ss.compile(graph, plan, ss.Cluster.load("v100-32g-8x1"), axes=axes)
-            times.append(program.simulate().step_us)
-        _ALONE[key] = times[1] - times[0]
-    return _ALONE[key]
+    def _refused(self, candidate: Candidate, error: SuperScalerError) -> None:
+        self.say(f"  refused {candidate.text}: {str(error).splitlines()[0]}")

@@ -7,32 +7,59 @@ from dataclasses import replace
 from itertools import product
 
 from planning.cells import Cell
-from planning.conventional import Candidate, conventional
+from planning.conventional import MICROBATCHES, Candidate, conventional
 
 PARTS = (1, 2, 4, 8)
+FIRST_PARTS = (1, 4)
 
 
 def ours(cell: Cell) -> list[Candidate]:
-    """Plans that others cannot express; every conventional plan is one of ours as well."""
-    plain = [c for c in conventional(cell) if c.is_plain]
-    pipelines = [c for c in plain if c.stages > 1 and c.chunks == 1 and "zero" not in c.text]
-    found = [*plain_with_coshard(cell, plain), *_bidirectional(cell, pipelines)]
-    found += [*_placed(pipelines), *_placed(plain_with_coshard(cell, pipelines))]
-    simple = [c for c in pipelines if "sequence" not in c.text]
-    if "embedding" in cell.facts:
-        found += _renamed(cell, simple, "interlaced")
-        found += _over_replicas(cell, [c for c in plain if "zero=3" not in c.text])
-    if "first" in cell.facts:
-        found += _renamed(cell, simple, "three_f_one_b")
+    """Plans that others cannot express, as far as they differ in kind: `variants` of the best of
+    them come after. Every conventional plan is one of ours as well."""
+    plain = [c for c in conventional(replace(cell, most_stages=cell.layers)) if c.is_plain]
+    plain = [c for c in plain if c.stages > 1 or "dp=" not in c.text or "zero=" in c.text]
+    plain = [c for c in plain if "zero=2" not in c.text]  # with one bucket it is ZeRO 1
+    flat = [c for c in plain if c.stages == 1]  # ZeRO 1 takes no longer than none
+    pipelines = [c for c in plain if _is_simple(c) and "sequence" not in c.text]
+    if cell.count:
+        whole = [c for c in pipelines if not cell.count % c.stages]
+        found = [*flat, *_renamed(cell, whole, "three_f_one_b")]
+        return [*found, *_coshard(cell, found, FIRST_PARTS)]
+    found = list(plain)
+    if cell.embedding:
+        found += _renamed(cell, pipelines, "interlaced")
+        found += _over_replicas(cell, [c for c in flat if "zero=3" not in c.text])
+    return [*found[len(plain) :], *_coshard(cell, found, FIRST_PARTS)]
+
+
+def variants(cell: Cell, best: Iterable[Candidate]) -> list[Candidate]:
+    """Of good plans: more parts, stage cuts and orders by the solver, both directions at once."""
+    bases = list(dict.fromkeys(c.base or c for c in best))
+    found = [*bases, *_coshard(cell, bases, PARTS)]
+    pipelines = [c for c in found if _is_simple(c) and c.is_1f1b]
+    return [*found, *_placed(pipelines), *_bidirectional(cell, pipelines)]
+
+
+def of_some_blocks(cell: Cell, best: Iterable[Candidate]) -> list[Candidate]:
+    """Of good plans that co-shard all blocks: those that do so with some."""
+    found = []
+    for c, some in product(list(best), cell.some_blocks):
+        if c.base is not None:
+            text = c.text.replace(f"where={cell.blocks!r}", f"where={some!r}")
+            found.append(replace(c, text=text, whole=c))
     return found
 
 
-def plain_with_coshard(cell: Cell, plain: list[Candidate]) -> Iterator[Candidate]:
+def _coshard(cell: Cell, plain: Iterable[Candidate], parts: Iterable[int]) -> Iterator[Candidate]:
     """Attention and feed-forward in parts, run again part by part, in place of whole layers."""
-    for c, parts in product(plain, PARTS):
-        where = f"parts={parts}, where={cell.blocks!r}"
-        inner = f"coshard({Candidate.inner}, {where})"
-        yield replace(c, text=f"coshard({c.text}, {where})", inner=inner)
+    for c, count in product(list(plain), list(parts)):
+        wrapped = c.within("coshard", f"parts={count}, where={cell.blocks!r}")
+        yield replace(wrapped, fast=c.fast, is_plain=False, base=c)
+
+
+def _is_simple(c: Candidate) -> bool:
+    """A pipeline of one stage a device, without ZeRO."""
+    return c.stages > 1 and c.chunks == 1 and "zero" not in c.text
 
 
 def _bidirectional(cell: Cell, pipelines: list[Candidate]) -> Iterator[Candidate]:
@@ -40,39 +67,34 @@ def _bidirectional(cell: Cell, pipelines: list[Candidate]) -> Iterator[Candidate
     for c in pipelines:
         if c.stages % 2 == 0 and cell.global_batch % (2 * c.samples) == 0:
             for order in ("dualpipe", "auto"):
-                more = f"microbatches={{m}}, placement='bidirectional', order={order!r}"
-                text = c.text.replace("microbatches={m}", more)
-                yield replace(c, text=text, samples=2 * c.samples)
+                more = f"{MICROBATCHES}, placement='bidirectional', order={order!r}"
+                text = c.text.replace(MICROBATCHES, more)
+                yield replace(c, text=text, samples=2 * c.samples, is_1f1b=False)
 
 
-def _over_replicas(cell: Cell, plain: list[Candidate]) -> Iterator[Candidate]:
+def _over_replicas(cell: Cell, plain: list[Candidate]) -> list[Candidate]:
     """The vocabulary over all devices, the other layers in replicas."""
-    facts = ", ".join(f"{key}={value!r}" for key, value in cell.facts.items())
-    made = [
-        replace(c, text=f"vocabulary_parallel({c.text}, {facts})")
-        for c in plain
-        if c.stages == 1 and "dp=" in c.text
-    ]
-    yield from made
-    yield from plain_with_coshard(cell, made)
+    facts = f"embedding={cell.embedding!r}, head={cell.head!r}"
+    return [c.within("vocabulary_parallel", facts) for c in plain if "dp=" in c.text]
 
 
 def _placed(pipelines: Iterable[Candidate]) -> Iterator[Candidate]:
     """Stage cuts, devices and order by the solver."""
     for c in pipelines:
-        text = c.text.replace("={m}", "={m}, order='auto', placement='free'", 1)
-        yield replace(c, text=text)
+        text = c.text.replace(MICROBATCHES, f"{MICROBATCHES}, order='auto', placement='free'", 1)
+        yield replace(c, text=text, is_1f1b=False)
 
 
-def _renamed(cell: Cell, pipelines: list[Candidate], policy: str) -> Iterator[Candidate]:
-    """Pipelines by another policy, with the cell's facts, plain and with co-shard."""
-    facts = ", ".join(f"{key}={value!r}" for key, value in cell.facts.items())
-    made = [
+def _renamed(cell: Cell, pipelines: list[Candidate], policy: str) -> list[Candidate]:
+    """Pipelines by another policy, with what it has to know of the model."""
+    facts = f"embedding={cell.embedding!r}, head={cell.head!r}"
+    if policy == "three_f_one_b":
+        facts = f"layers={cell.repeated!r}, count={cell.count}, first={cell.first!r}"
+    return [
         replace(
             c,
-            text=c.text.replace("hybrid(", f"{policy}(").replace("={m}", f"={{m}}, {facts}"),
+            text=c.text.replace("hybrid(", f"{policy}(", 1).replace("={m}", f"={{m}}, {facts}", 1),
+            is_1f1b=False,
         )
         for c in pipelines
     ]
-    yield from made
-    yield from plain_with_coshard(cell, made)

@@ -1,0 +1,146 @@
+"""The benchmark of plans: its candidates, what it makes of shallow models, and a run of it."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+import bench_plans  # noqa: E402
+from planning.cells import EXAMPLES, Cell, cells  # noqa: E402
+from planning.conventional import conventional  # noqa: E402
+from planning.measure import Measured, Search  # noqa: E402
+from planning.ours import of_some_blocks, ours, variants  # noqa: E402
+from planning.thin import floor, simulated  # noqa: E402
+
+SIZES = {"hidden": 64, "heads": 4, "seq": 64, "vocab": 512, "layers": 4}
+
+
+def tiny(devices: int = 2) -> Cell:
+    """A GPT of four small layers."""
+    return Cell(
+        "gpt",
+        "tiny",
+        devices,
+        f"{EXAMPLES}/gpt.py:workload",
+        SIZES,
+        4,
+        4,
+        "layers.*",
+        ("layers.{0-1}",),
+        embedding="tokens",
+        global_batch=8,
+    )
+
+
+def quiet(line: str) -> None:
+    del line
+
+
+def test_cells_have_the_five_models_on_four_numbers_of_devices() -> None:
+    assert len({c.name for c in cells()}) == len(cells())
+    assert {(c.model, c.devices) for c in cells()} == {
+        (m, d) for m in ("gpt", "swin", "mbart", "t5", "evoformer") for d in (4, 8, 16, 32)
+    }
+
+
+def test_conventional_plans_are_all_ways_to_divide_the_devices() -> None:
+    found = conventional(replace(tiny(4), heads=4))
+    assert len({c.text for c in found}) == len(found)
+    assert {(c.width, c.stages) for c in found} == {(4, 1), (2, 2), (1, 4)}
+    assert any(c.chunks == 2 and c.stages == 2 for c in found)
+    assert not any("zero=3" in c.text and c.stages > 1 for c in found)
+
+
+def test_a_model_that_runs_its_layers_several_times_has_no_conventional_pipeline() -> None:
+    evoformer = next(c for c in cells() if c.model == "evoformer")
+    assert {c.stages for c in conventional(evoformer)} == {1}
+    assert any("three_f_one_b" in c.text for c in ours(evoformer))
+
+
+def test_variants_of_a_pipeline_are_placed_and_go_both_ways() -> None:
+    cell = tiny()
+    pipelines = [c for c in ours(cell) if c.stages == 2 and "coshard(hybrid" in c.text]
+    texts = [c.text for c in variants(cell, pipelines[:1])]
+    for wanted in ("parts=8", "placement='free'", "placement='bidirectional'"):
+        assert any(wanted in text for text in texts)
+    (some,) = of_some_blocks(cell, pipelines[:1])
+    assert "layers.{0-1}" in some.text
+    assert some.whole == pipelines[0]
+
+
+@pytest.mark.parametrize("start", ["hybrid(dp=2, ", "hybrid(tp=2, ", "coshard(hybrid(dp=2, zero=1"])
+def test_shallow_models_tell_the_step_of_a_deep_one(start: str) -> None:
+    cell = tiny()
+    candidate = next(
+        c
+        for c in [*conventional(cell), *ours(cell)]
+        if c.stages == 1 and c.text.startswith(start) and "recompute" not in c.text
+    )
+    told = floor(cell, candidate)
+    microbatches = cell.global_batch // candidate.samples
+    plan = candidate.plan(microbatches)
+    real = simulated(cell, cell.full_depth, plan, cell.global_batch, cell.cluster)
+    assert told.step_us == pytest.approx(real.step_us, rel=0.02)
+    assert told.peak_bytes <= 1.01 * real.peak_bytes
+
+
+def test_floors_of_pipelines_are_not_above_what_they_take() -> None:
+    cell = tiny()
+    for candidate in conventional(cell):
+        if candidate.stages == 2:
+            plan = candidate.plan(cell.global_batch)
+            real = simulated(cell, cell.full_depth, plan, cell.global_batch, cell.cluster)
+            least = floor(cell, candidate)
+            assert least.step_us <= real.step_us
+            assert least.peak_bytes <= real.peak_bytes
+
+
+def test_what_does_not_fit_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "_capacity", 1000)
+    search = Search(tiny(), quiet)
+    assert search.best(conventional(tiny())[:2], float("inf")) is None
+    assert 1000 < search.least_bytes < 1e9
+
+
+def test_an_estimate_that_turns_out_wrong_rules_nothing_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = tiny()
+    candidates = [c for c in conventional(cell) if c.is_plain and c.stages == 1][:3]
+    search = Search(cell, quiet)
+    shortest = search.estimates(candidates, float("inf"))[0]
+    measure = Search._measure
+
+    def too_large(self: Search, estimate: Measured) -> Measured | None:
+        found = measure(self, estimate)
+        return replace(found, fits=found.candidate != shortest.candidate) if found else None
+
+    monkeypatch.setattr(Search, "_measure", too_large)
+    found = search.best(candidates, float("inf"))
+    assert found is not None
+    assert found.candidate != shortest.candidate
+
+
+def test_a_run_keeps_the_rows_of_runs_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "plans.md"
+    monkeypatch.setattr(bench_plans, "cells", lambda: [tiny()])
+    for name, count in (("conventional", 2), ("ours", 1), ("variants", 1)):
+        whole = getattr(bench_plans, name)
+        monkeypatch.setattr(bench_plans, name, lambda *a, w=whole, n=count: w(*a)[:n])
+    monkeypatch.setattr(sys, "argv", ["bench_plans.py", "--devices", "2", "--out", str(out)])
+    bench_plans.main()
+    written = out.read_text()
+    head, _, row, *_, last = written.splitlines()
+    assert head.startswith("| cell")
+    assert row.startswith("| gpt tiny on 2 | `hybrid(")
+    assert "compute" in row
+    assert last.startswith("1 cells, ")
+    monkeypatch.setattr(bench_plans, "run", None)  # it has no cell left to run
+    bench_plans.main()
+    assert out.read_text() == written

@@ -1,0 +1,138 @@
+"""Thin: what a plan takes in a model of full depth, from two shallow ones.
+
+Blocks are alike, so time and bytes of a plan without a pipeline are a constant and a slope in the
+model's depth. That makes its step known without simulating the whole, and floors for pipelines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+
+import superscaler as ss
+from planning.cells import Cell
+from planning.conventional import Candidate
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+from superscaler.simulate.simulation import Simulation
+from superscaler.trace.axes import infer_axes
+
+FEW = (2, 3)  # microbatches
+
+
+@dataclass(frozen=True)
+class Cost:
+    """On the devices of one stage: of each microbatch, of the rest of the step, and bytes."""
+
+    microbatch_us: float
+    rest_us: float
+    resident_bytes: float
+    passing_bytes: float  # at the peak, beside what is resident
+
+
+@dataclass(frozen=True)
+class Line:
+    """Costs at two depths, and what they tell of others."""
+
+    depths: tuple[int, int]
+    costs: tuple[Cost, ...]
+
+    def at(self, depth: int) -> Cost:
+        a, b = self.costs
+        share = (depth - self.depths[0]) / (self.depths[1] - self.depths[0])
+        return Cost(*(x + share * (y - x) for x, y in zip(astuple(a), astuple(b))))
+
+    def activations(self, depth: int) -> float:
+        """The bytes of all layers' activations of one microbatch, at least: gradients, which are
+        among what passes, are no more than what rests."""
+        a, b = self.at(0), self.at(depth)
+        grown = b.passing_bytes - a.passing_bytes
+        return max(0.0, grown - (b.resident_bytes - a.resident_bytes))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a candidate takes at least."""
+
+    step_us: float
+    peak_bytes: float
+
+
+def is_known(candidate: Candidate) -> bool:
+    """Whether its floor is what it takes."""
+    return candidate.stages == 1 and candidate.whole is None
+
+
+def fastest_us(cell: Cell, candidate: Candidate) -> float:
+    """A floor of the step's time that many candidates share: no forward twice, nothing sharded."""
+    return _step_us(cell, candidate, _line(cell, candidate.fast, candidate))
+
+
+def floor(cell: Cell, candidate: Candidate) -> Floor:
+    """From `Cost` at full depth. A pipeline's stages share what rests; its first stage under 1F1B
+    holds as many microbatches as there are stages, of a part of the model each; some stage has
+    what passes in a model without layers (the head's logits, or what a layer has for a moment)."""
+    if candidate.whole is not None:  # of some blocks: no slower than of none, as small as of all
+        return Floor(fastest_us(cell, candidate), floor(cell, candidate.whole).peak_bytes)
+    line = _line(cell, candidate.inside, candidate)
+    cost, stages = line.at(cell.full_depth), candidate.stages
+    resident, passing = cost.resident_bytes, cost.passing_bytes
+    if stages == 1:
+        return Floor(_step_us(cell, candidate, line), resident + passing)
+    grown, once = line.activations(cell.full_depth), line.at(0).passing_bytes
+    held = max(once + grown / stages, grown if candidate.is_1f1b else 0.0)
+    peak = resident / stages + held
+    return Floor(_step_us(cell, candidate, line), peak)
+
+
+def _step_us(cell: Cell, candidate: Candidate, line: Line) -> float:
+    """A pipeline's stages share the work, of which one has more than half of what is not layers
+    (the head and the loss); 1F1B fills and drains."""
+    microbatches = cell.global_batch // candidate.samples
+    cost = line.at(cell.full_depth)
+    if candidate.stages == 1:
+        return microbatches * cost.microbatch_us + cost.rest_us
+    share = cost.microbatch_us / candidate.stages
+    if not candidate.is_1f1b:
+        return share * microbatches
+    longest = max(share, line.at(0).microbatch_us / 2)
+    return longest * microbatches + share * (candidate.stages - 1) / candidate.chunks
+
+
+def _line(cell: Cell, inside: str, candidate: Candidate) -> Line:
+    return _kept_line(cell, inside, candidate.samples, candidate.width)
+
+
+@lru_cache(maxsize=4096)
+def _kept_line(cell: Cell, inside: str, samples: int, width: int) -> Line:
+    return Line(cell.thin, tuple(_cost(cell, inside, samples, width, d) for d in cell.thin))
+
+
+def _cost(cell: Cell, inside: str, samples: int, width: int, depth: int) -> Cost:
+    cluster = ss.Cluster.load(f"v100-32g-8x{width}")
+    few, more = (
+        simulated(cell, depth, inside.replace("{m}", str(count)), samples * count, cluster)
+        for count in FEW
+    )
+    each = (more.step_us - few.step_us) / (FEW[1] - FEW[0])
+    fullest = max(few.classes, key=lambda c: c.peak_bytes)
+    resident = fullest.resident_bytes
+    rest = few.step_us - FEW[0] * each
+    return Cost(each, rest, resident, fullest.peak_bytes - resident)
+
+
+def simulated(cell: Cell, depth: int, plan: str, batch: int, cluster: ss.Cluster) -> Simulation:
+    """One step of a model of some depth."""
+    keep = _thin_graph if depth <= max(cell.thin) else _graph
+    graph, axes = keep(cell, depth, batch)
+    return ss.compile(graph, plan, cluster, axes=axes).simulate()
+
+
+def _traced(cell: Cell, depth: int, batch: int) -> tuple[Graph, Axes]:
+    workload = cell.workload(batch, depth)
+    graph = ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)
+    return graph, infer_axes(graph)
+
+
+_thin_graph = lru_cache(maxsize=64)(_traced)
+_graph = lru_cache(maxsize=6)(_traced)
