@@ -13,6 +13,7 @@ from superscaler.graph.operator import Operator
 from superscaler.transform.partition import Partition
 
 Selection = tuple[int, ...]  # operator ids, ascending
+LONGEST_RANGE = 10_000  # numbers of a pattern's {0-11}
 
 
 @lru_cache(maxsize=4096)
@@ -25,7 +26,12 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 def _numbers(found: re.Match[str]) -> str:
     first, last = int(found.group(1)), int(found.group(2))
-    return f"(?:{'|'.join(str(n) for n in range(first, last + 1)) or '(?!)'})"
+    if not first <= last < first + LONGEST_RANGE:
+        raise PlanError(
+            f"{{{first}-{last}}} in a pattern: expected a range that goes up, of {LONGEST_RANGE:,} "
+            f"numbers at most, for example {{{min(first, last)}-{min(first, last) + 11}}}"
+        )
+    return f"(?:{'|'.join(str(n) for n in range(first, last + 1))})"
 
 
 def matches(path: str, pattern: str) -> bool:

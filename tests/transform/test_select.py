@@ -18,7 +18,6 @@ from superscaler.transform.select import find_axes, matched_prefix, matches, sel
         ("layers.3", "layers.*", "layers.3"),
         ("layers.3.mlp", "layers.{0-3}", "layers.3"),
         ("layers.30", "layers.{0-3}", None),
-        ("layers.3", "layers.{4-2}", None),
         ("layers.3.fc", "layers", "layers"),
         ("layers.3", "layers.*.mlp", None),
         ("a.layers.3", "layers.*", None),
@@ -75,3 +74,9 @@ def test_find_axes() -> None:
 def test_no_such_axis(spec: str) -> None:
     with pytest.raises(PlanError, match="in this graph; expected an axis name or parameter:dim"):
         find_axes(mlp().graph, mlp().axes, spec)
+
+
+@pytest.mark.parametrize("numbers", ["{4-2}", "{0-10000000000}"])
+def test_ranges_go_up_and_are_no_longer_than_models(numbers: str) -> None:
+    with pytest.raises(PlanError, match="expected a range that goes up, of 10,000 numbers at most"):
+        matches("layers.3", f"layers.{numbers}")

@@ -20,8 +20,8 @@ class Candidate:
     `samples` are those of one microbatch on all replicas together, `stages` the pipeline's groups
     of `width` devices, `chunks` the stages on each. `inside` is the plan that does the same to
     operators without a pipeline, on the devices of one stage; `fast` the same without ZeRO and with
-    no forward run twice. `is_1f1b`: the order is 1F1B or an
-    interleaved one, so that what a stage waits and holds at least is known.
+    no forward run twice. `is_1f1b`: the order is 1F1B or an interleaved one, so that what a stage
+    waits and holds at least is known.
     """
 
     text: str

@@ -50,11 +50,10 @@ class Search:
         What an estimate has ruled out is looked at again where the estimate turns out wrong.
         """
         while estimates := self.estimates(candidates, to_beat):
-            first = estimates[0].candidate
-            whole = self._measure(estimates[0])
-            if whole is not None and whole.fits:
-                return whole
-            self.estimated[first.text] = None
+            first = estimates[0]
+            if not first.is_estimate:
+                return first
+            self.estimated[first.candidate.text] = self._measure(first)
         return None
 
     def estimates(self, candidates: Sequence[Candidate], to_beat: float) -> list[Measured]:
