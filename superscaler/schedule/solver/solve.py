@@ -10,14 +10,21 @@ from ortools.sat.python import cp_model
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.bound import Limits, bound_by, limits_of, lower_bound
-from superscaler.schedule.check import require
+from superscaler.schedule.check import check, require
 from superscaler.schedule.memory import fits
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Problem, Schedule
 from superscaler.schedule.replay import lane_order, length, replay
 from superscaler.schedule.solver.infeasible import cannot_fit, memory_error
 from superscaler.schedule.solver.model import build_model
+from superscaler.schedule.solver.repetend import repeat, round_of
+from superscaler.schedule.solver.settings import Settings
 from superscaler.schedule.solver.swing import swing
+from superscaler.schedule.solver.windows import improve_by_windows
+
+REPEATING = 0.6  # the share of the time that looks for rounds that repeat
+IN_WINDOWS = 0.9  # the share of the time after which windows end
+GAP = 0.005  # of the best known schedule, from which on these are tried
 
 OBJECTIVES = ("makespan", "span")
 
@@ -60,6 +67,8 @@ def solve(
     search = _Search(problem, objective, time_limit_s, workers, seed, progress)
     best = search.best_known(hints)
     search.tell(best.length, search.bound)
+    if best.length > search.bound:
+        best = search.by_rounds(best)
     if best.length > search.bound:
         best = search.improve(best)
     require(problem, best.start)
@@ -120,7 +129,8 @@ class _Search:
             model = build_model(self.problem, self.limits, [0] * len(works), size, 0)
             model.cp.clear_hints()  # type: ignore[no-untyped-call]
             model.cp.clear_objective()  # type: ignore[no-untyped-call]
-            solver = self.solver(max(self.time_limit_s - self.seconds, 1.0) / 2)
+            left = max(self.time_limit_s - self.seconds, 1.0) / 2
+            solver = Settings(left, self.workers, self.seed).solver()
             status = solver.solve(model.cp)
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 start = self.earliest([solver.value(v) for v in model.start])
@@ -128,13 +138,43 @@ class _Search:
                 return Schedule(start, size, 0, "feasible", "cp-sat")
         raise memory_error(self.problem, known, status == cp_model.INFEASIBLE)
 
+    def by_rounds(self, best: Schedule) -> Schedule:
+        """The best known schedule or a shorter one made of rounds that repeat, and windows on it;
+        where microbatches take turns in a memory, for the makespan only."""
+        found = round_of(self.problem, self.limits)
+        is_close = best.length - self.bound < GAP * best.length
+        if found is None or is_close or self.objective != "makespan":
+            return best
+        settings = Settings(REPEATING * self.time_limit_s, self.workers, self.seed)
+        start = repeat(self.problem, self.limits, best.length, self.bound, settings)
+        if start is not None:
+            best = self.shorter(best, self.earliest(start), "repetend")
+        settings = settings.within(self.time_limit_s)
+        narrowed = improve_by_windows(
+            self.problem,
+            self.limits,
+            best.start,
+            found.size,
+            settings,
+            lambda: IN_WINDOWS * self.time_limit_s - self.seconds,
+        )
+        return self.shorter(best, narrowed, "windows")
+
+    def shorter(self, best: Schedule, start: Sequence[int], made_by: str) -> Schedule:
+        """The best known schedule, or a new one that is valid and shorter."""
+        size = length(self.problem, start)
+        if size >= best.length or check(self.problem, start):
+            return best
+        self.tell(size, self.bound)
+        return Schedule(tuple(start), size, self.bound, "heuristic", made_by)
+
     def improve(self, best: Schedule) -> Schedule:
         """CP-SAT's best within the time that is left, with the best known one as a hint."""
         model = build_model(
             self.problem, self.limits, best.start, best.length, self.bound, self.objective
         )
         left = max(self.time_limit_s - self.seconds, 0.1)
-        solver = self.solver(left)
+        solver = Settings(left, self.workers, self.seed).solver()
         clock = _Clock(self)
         solver.best_bound_callback = clock.on_bound
         status = solver.solve(model.cp, clock)
@@ -162,14 +202,6 @@ class _Search:
             best = replace(best, status="optimal", notes=())
             bound = best.length
         return replace(best, bound=bound, seconds=self.seconds)
-
-    def solver(self, time_limit_s: float) -> cp_model.CpSolver:
-        """CP-SAT with this search's settings."""
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = time_limit_s
-        solver.parameters.num_workers = self.workers
-        solver.parameters.random_seed = self.seed
-        return solver
 
     def earliest(self, start: Sequence[int]) -> tuple[int, ...]:
         """The same order on every lane with nothing later than it has to be, if it still fits."""

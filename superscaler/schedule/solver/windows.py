@@ -1,0 +1,134 @@
+"""Windows: a long schedule made shorter some microbatches at a time.
+
+All microbatches before a window stay where they are, and all after it come earlier together, at
+the same distances; those inside CP-SAT places freely. Mostly it proves its best in a second, where
+it gets nowhere with the whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from ortools.sat.python import cp_model
+
+from superscaler.schedule.bound import Limits
+from superscaler.schedule.memory import fits
+from superscaler.schedule.problem import Problem
+from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.solver.settings import Settings
+
+EACH = 0.12  # the share of the time that one window may take
+WIDTHS = (2, 3)  # rounds in a window: those that run at once, then one more
+
+
+def improve_by_windows(
+    problem: Problem,
+    limits: Limits,
+    start: Sequence[int],
+    size: int,
+    settings: Settings,
+    seconds_left: Callable[[], float],
+) -> list[int]:
+    """A schedule no longer than the given one: windows of a few rounds of `size` microbatches, at
+    both ends first, until none helps or no seconds are left. Its memories must be decided by links.
+    """
+    count = 1 + max(w.microbatch for w in problem.works)
+    best = list(start)
+    is_better = True
+    while is_better:
+        is_better = False
+        for first, end in _windows(count, size):
+            left = seconds_left()
+            if left <= 0:
+                return best
+            within = settings.within(min(left, settings.time_limit_s * EACH))
+            found = _improved(problem, limits, best, (first, end), within)
+            if length(problem, found) < length(problem, best) and fits(problem, found):
+                best, is_better = found, True
+    return best
+
+
+def _windows(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """(first microbatch, end) of windows of each width: the ends of time, then what is between."""
+    for width in WIDTHS:
+        wide = width * size
+        firsts = range(0, max(count - wide, 0) + 1, size)
+        yield from sorted(((f, f + wide) for f in firsts), key=lambda w: min(w[0], count - w[1]))
+
+
+def _improved(
+    problem: Problem,
+    limits: Limits,
+    start: list[int],
+    window: tuple[int, int],
+    settings: Settings,
+) -> list[int]:
+    """A schedule that is the same before the window; the given one if none is found."""
+    cp, variables, length_of = _model(problem, limits, start, window)
+    cp.minimize(length_of)
+    solver = settings.solver()
+    if solver.solve(cp) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return start
+    found = [solver.value(v) for v in variables]
+    return list(replay(problem, lane_order(problem, found)))
+
+
+def _model(
+    problem: Problem, limits: Limits, start: list[int], window: tuple[int, int]
+) -> tuple[cp_model.CpModel, list[cp_model.LinearExprT], cp_model.IntVar]:
+    """The constraints between what moves and what does not, the starts, and the length."""
+    cp = cp_model.CpModel()
+    most = length(problem, start)
+    starts = _starts(cp, problem, limits, start, window)
+    total = cp.new_int_var(0, most, "length")
+    cp.add_hint(total, most)
+    parts = [_part(work.microbatch, window) for work in problem.works]
+    for a, waits in enumerate(limits.links.after):
+        end = starts[a] + problem.works[a].duration
+        cp.add(total >= end + limits.tails[a])
+        for b, latency in waits:
+            if parts[a] != parts[b] or parts[a] == 0:
+                cp.add(starts[b] >= end + latency)
+    lanes: dict[int, list[cp_model.IntervalVar]] = defaultdict(list)
+    for n, work in enumerate(problem.works):
+        if work.duration:
+            run = cp.new_fixed_size_interval_var(starts[n], work.duration, work.name)
+            lanes[work.lanes[0]].append(run)
+    for runs in lanes.values():
+        cp.add_no_overlap(runs)
+    return cp, starts, total
+
+
+def _starts(
+    cp: cp_model.CpModel,
+    problem: Problem,
+    limits: Limits,
+    start: list[int],
+    window: tuple[int, int],
+) -> list[cp_model.LinearExprT]:
+    """start_i as it was before the window, as it was less one number after it, free inside."""
+    most = length(problem, start)
+    earlier = cp.new_int_var(0, most, "earlier")
+    cp.add_hint(earlier, 0)
+    found: list[cp_model.LinearExprT] = []
+    for n, work in enumerate(problem.works):
+        part = _part(work.microbatch, window)
+        if part < 0:
+            found.append(start[n])
+        elif part > 0:
+            cp.add(earlier <= start[n] - limits.heads[n])
+            found.append(start[n] - earlier)
+        else:
+            latest = max(start[n], most - work.duration - limits.tails[n])
+            variable = cp.new_int_var(min(start[n], limits.heads[n]), latest, work.name)
+            cp.add_hint(variable, start[n])
+            found.append(variable)
+    return found
+
+
+def _part(microbatch: int, window: tuple[int, int]) -> int:
+    """-1 before the window, 1 after it, 0 inside; a work without a microbatch is free."""
+    if microbatch < 0 or window[0] <= microbatch < window[1]:
+        return 0
+    return -1 if microbatch < window[0] else 1

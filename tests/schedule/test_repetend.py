@@ -1,0 +1,101 @@
+"""Rounds that repeat, and windows: they are schedules, and shorter where memory is short."""
+
+from dataclasses import replace
+
+import pytest
+from pipelines import pipeline, uniform
+
+from superscaler.schedule.bound import bound_by, limits_of
+from superscaler.schedule.check import check
+from superscaler.schedule.problem import Edge, Kind, Problem, Work
+from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.solver import solve
+from superscaler.schedule.solver.repetend import repeat, round_of
+from superscaler.schedule.solver.settings import Settings
+from superscaler.schedule.solver.swing import swing
+from superscaler.schedule.solver.windows import improve_by_windows
+
+SETTINGS = Settings(8.0, 1, 0)
+
+
+def swung(problem: Problem) -> list[int]:
+    limits = limits_of(problem)
+    found = swing(problem, limits, "makespan", bound_by(problem, limits))
+    assert found is not None
+    return list(found.start)
+
+
+def repeated(problem: Problem) -> list[int] | None:
+    limits = limits_of(problem)
+    return repeat(problem, limits, 1 << 20, bound_by(problem, limits), SETTINGS)
+
+
+def test_a_round_is_what_fits_the_smallest_memory() -> None:
+    problem = uniform(3, 8, capacity=2)
+    small = (replace(problem.memories[1], capacity=3), *problem.memories[2:])
+    found = round_of(replace(problem, memories=(problem.memories[0], *small)), limits_of(problem))
+    assert found is not None
+    assert (found.size, found.count, len(found.works)) == (2, 4, 18)
+    assert [problem.works[turn[0]].name for turn in found.works[:3]] == ["F0.0", "B0.0", "W0.0"]
+    assert problem.works[found.works[0][1]].name == "F0.2"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        uniform(3, 8),  # memory for all
+        uniform(3, 8, per_device=2, capacity=4),  # two stages share a memory
+        uniform(3, 4, capacity=2),  # two rounds only
+        pipeline([(1, 1, 1)], [0], 1, capacity=1),
+    ],
+)
+def test_no_rounds(problem: Problem) -> None:
+    assert round_of(problem, limits_of(problem)) is None
+    assert repeated(problem) is None
+
+
+def test_no_rounds_of_microbatches_that_differ() -> None:
+    problem = uniform(2, 8, capacity=2)
+    longer = replace(problem.works[0], duration=99)
+    assert repeated(replace(problem, works=(longer, *problem.works[1:]))) is None
+
+
+@pytest.mark.parametrize("microbatches", [8, 9, 11])
+def test_rounds_that_repeat_are_a_schedule(microbatches: int) -> None:
+    """Also where the last round is not full, and stages and memories differ."""
+    costs = [(20, 22, 16), (25, 30, 11), (18, 22, 16)]
+    problem = pipeline(costs, [0, 1, 2], microbatches, latency=1, capacity=2)
+    found = repeated(problem)
+    assert found is not None
+    assert check(problem, found) == []
+
+
+def test_shorter_than_list_schedules_where_memory_is_short() -> None:
+    problem = uniform(8, 24, latency=1, capacity=4)
+    listed = length(problem, swung(problem))
+    found = repeat(problem, limits_of(problem), listed, 0, SETTINGS)
+    assert found is not None
+    assert check(problem, found) == []
+    assert length(problem, replay(problem, lane_order(problem, found))) < listed
+
+
+def test_windows_shorten_and_never_lengthen() -> None:
+    problem = uniform(8, 24, latency=1, capacity=4)
+    limits, listed = limits_of(problem), swung(problem)
+    turns = iter([1.0, 1.0, 0.0])
+    found = improve_by_windows(problem, limits, listed, 4, SETTINGS, lambda: next(turns))
+    assert check(problem, found) == []
+    assert length(problem, found) < length(problem, listed)
+    assert improve_by_windows(problem, limits, found, 4, SETTINGS, lambda: 0.0) == found
+
+
+def test_solve_with_an_update_after_all_microbatches() -> None:
+    """A work without a microbatch is in no round."""
+    problem = uniform(8, 24, latency=1, capacity=4)
+    update = Work("U0", Kind.UPDATE, 0, -1, (0,), 5)
+    last = [Edge(n, len(problem.works)) for n, w in enumerate(problem.works) if w.name[0] == "W"]
+    changed = replace(problem, works=(*problem.works, update), edges=(*problem.edges, *last))
+    listed = length(changed, swung(changed))
+    found = solve(changed, time_limit_s=5)
+    assert check(changed, found.start) == []
+    assert found.length < listed
