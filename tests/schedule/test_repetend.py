@@ -12,6 +12,7 @@ from superscaler.schedule.replay import lane_order, length, replay
 from superscaler.schedule.solver import solve
 from superscaler.schedule.solver.repetend import repeat, round_of
 from superscaler.schedule.solver.settings import Settings
+from superscaler.schedule.solver.solve import _Search
 from superscaler.schedule.solver.swing import swing
 from superscaler.schedule.solver.windows import improve_by_windows
 
@@ -99,3 +100,12 @@ def test_solve_with_an_update_after_all_microbatches() -> None:
     found = solve(changed, time_limit_s=5)
     assert check(changed, found.start) == []
     assert found.length < listed
+
+
+def test_solve_asks_for_rounds_before_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CP-SAT on the whole, what is shorter than a list schedule comes from them."""
+    monkeypatch.setattr(_Search, "improve", lambda self, best: best)
+    problem = uniform(8, 24, latency=1, capacity=4)
+    found = solve(problem, time_limit_s=5)
+    assert found.made_by in ("repetend", "windows")
+    assert found.length < length(problem, swung(problem))

@@ -76,7 +76,7 @@ def test_no_such_axis(spec: str) -> None:
         find_axes(mlp().graph, mlp().axes, spec)
 
 
-@pytest.mark.parametrize("numbers", ["{4-2}", "{0-10000000000}"])
+@pytest.mark.parametrize("numbers", ["{4-2}", "{0-20000}"])
 def test_ranges_go_up_and_are_no_longer_than_models(numbers: str) -> None:
     with pytest.raises(PlanError, match="expected a range that goes up, of 10,000 numbers at most"):
         matches("layers.3", f"layers.{numbers}")
