@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations
-from math import log2, prod
+from math import inf, log2, prod
 
 import numpy as np
 
@@ -32,12 +32,15 @@ class SpaceLayout:
     reduce: str
 
 
+Splits = tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """`splits[slot]` are the fine grid dims that split the slot, major to minor; `values` the dims
     of partial values; all other dims replicate. `moved` tells if the data is at the reader's."""
 
-    splits: tuple[tuple[int, ...], ...]
+    splits: Splits
     values: frozenset[int]
     moved: bool
 
@@ -180,6 +183,7 @@ def _state(layout: SpaceLayout, factors: list[list[int]], moved: bool) -> State:
 
 def _search(problem: _Problem) -> tuple[tuple[Step, ...], float] | None:
     """Dijkstra over states."""
+    local_of: dict[Splits, tuple[int, ...] | None] = {}
     best = {problem.start: 0.0}
     queue: list[tuple[float, int, State, tuple[Step, ...]]] = [(0.0, 0, problem.start, ())]
     pushed = 0
@@ -189,64 +193,57 @@ def _search(problem: _Problem) -> tuple[tuple[Step, ...], float] | None:
             return steps, cost
         if cost > best[state]:
             continue
-        for after, step, extra in _transitions(problem, state):
-            total = cost + extra
-            if total < best.get(after, float("inf")):
+        before = _local(problem, state.splits, local_of)
+        if before is None:
+            continue
+        for kind, dims, slot, split, after in _moves(problem, state):
+            known = best.get(after, inf)
+            sizes = _local(problem, after.splits, local_of) if known > cost else None
+            if sizes is None:
+                continue
+            step = Step(kind, dims, slot, split, state.moved, before, sizes)
+            total = cost + _cost_us(problem, step)
+            if total < known:
                 best[after] = total
                 pushed += 1
                 heapq.heappush(queue, (total, pushed, after, (*steps, step)))
     return None
 
 
-def _local(problem: _Problem, state: State) -> tuple[int, ...] | None:
-    """The local slot sizes in a state; None when a slot does not divide evenly."""
-    found = []
-    for size, dims in zip(problem.sizes, state.splits):
-        parts = prod(problem.shape[d] for d in dims)
-        if size % parts:
-            return None
-        found.append(size // parts)
-    return tuple(found)
-
-
-def _transitions(problem: _Problem, state: State) -> Iterator[tuple[State, Step, float]]:
-    before = _local(problem, state)
-    if before is None:
-        return
-    for kind, dims, slot, split, after in _moves(problem, state):
-        sizes = _local(problem, after)
-        if sizes is None:
-            continue
-        step = Step(kind, dims, slot, split, state.moved, before, sizes)
-        yield after, step, _cost_us(problem, step)
+def _local(
+    problem: _Problem, splits: Splits, known: dict[Splits, tuple[int, ...] | None]
+) -> tuple[int, ...] | None:
+    """The local slot sizes under these splits; None when a slot does not divide evenly."""
+    if splits not in known:
+        parts = [prod(problem.shape[d] for d in dims) for dims in splits]
+        is_even = not any(size % n for size, n in zip(problem.sizes, parts))
+        known[splits] = tuple(s // n for s, n in zip(problem.sizes, parts)) if is_even else None
+    return known[splits]
 
 
 Candidate = tuple[str, tuple[int, ...], int, int, State]
 
 
 def _moves(problem: _Problem, state: State) -> Iterator[Candidate]:
-    if not state.moved:
-        yield "move", (), -1, -1, replace(state, moved=True)
+    splits, values, moved = state.splits, state.values, state.moved
+    if not moved:
+        yield "move", (), -1, -1, State(splits, values, True)
     yield from _reductions(problem, state)
-    used = {d for dims in state.splits for d in dims} | state.values
+    used = {d for dims in splits for d in dims} | values
     for d in range(len(problem.shape)):
         if d not in used:
-            for slot in range(len(state.splits)):
-                yield "chunk", (d,), slot, -1, replace(state, splits=_put(state.splits, slot, (d,)))
-    for slot, dims in enumerate(state.splits):
+            for slot in range(len(splits)):
+                after = State(_put(splits, slot, (d,)), values, moved)
+                yield "chunk", (d,), slot, -1, after
+    for slot, dims in enumerate(splits):
         for cut in range(len(dims)):
             kept, gone = dims[:cut], dims[cut:]
-            freed = _set(state.splits, slot, kept)
-            yield "all_gather", gone, slot, -1, replace(state, splits=freed)
-            for other in range(len(state.splits)):
+            freed = _set(splits, slot, kept)
+            yield "all_gather", gone, slot, -1, State(freed, values, moved)
+            for other in range(len(splits)):
                 if other != slot:
-                    yield (
-                        "all_to_all",
-                        gone,
-                        slot,
-                        other,
-                        replace(state, splits=_put(freed, other, gone)),
-                    )
+                    after = State(_put(freed, other, gone), values, moved)
+                    yield "all_to_all", gone, slot, other, after
 
 
 def _reductions(problem: _Problem, state: State) -> Iterator[Candidate]:
@@ -255,22 +252,18 @@ def _reductions(problem: _Problem, state: State) -> Iterator[Candidate]:
     ordered = tuple(sorted(state.values))
     groups = {ordered, *((d,) for d in ordered)} - {()}
     for dims in sorted(groups):
-        rest = state.values - set(dims)
-        yield "all_reduce", dims, -1, -1, replace(state, values=rest)
+        rest = state.values.difference(dims)
+        yield "all_reduce", dims, -1, -1, State(state.splits, rest, state.moved)
         for slot in range(len(state.splits)):
-            splits = _put(state.splits, slot, dims)
-            yield "reduce_scatter", dims, slot, -1, replace(state, values=rest, splits=splits)
+            after = State(_put(state.splits, slot, dims), rest, state.moved)
+            yield "reduce_scatter", dims, slot, -1, after
 
 
-def _put(
-    splits: tuple[tuple[int, ...], ...], slot: int, dims: tuple[int, ...]
-) -> tuple[tuple[int, ...], ...]:
+def _put(splits: Splits, slot: int, dims: tuple[int, ...]) -> Splits:
     return _set(splits, slot, splits[slot] + dims)
 
 
-def _set(
-    splits: tuple[tuple[int, ...], ...], slot: int, dims: tuple[int, ...]
-) -> tuple[tuple[int, ...], ...]:
+def _set(splits: Splits, slot: int, dims: tuple[int, ...]) -> Splits:
     return (*splits[:slot], dims, *splits[slot + 1 :])
 
 

@@ -162,7 +162,7 @@ class _Work:
         function = segment_function(self.emission, segment, part)
         forms = [self._form(spec, i, rank) for i, (_, spec) in enumerate(function.reads)]
         is_cuda = self.machine.is_cuda(rank)
-        recorder = Recorder(rank, is_cuda, self.machine.duration_us(rank))
+        recorder = Recorder(rank, self.machine.kernels(rank))
         graph = self.program.partition.graph
         num_states = max((len(u.states) for u in graph.updates), default=0)
         homes = homes_of(self.program)

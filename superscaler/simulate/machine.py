@@ -9,6 +9,7 @@ from typing import Any
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.communication import collective_us, sent_bytes
 from superscaler.cluster.operators import OperatorWork, operator_us
+from superscaler.simulate.kernels import Kernels
 
 COPY_LANES = {"copy_in": "copy in", "copy_out": "copy out"}
 
@@ -19,6 +20,7 @@ class Machine:
 
     cluster: Cluster
     profile: Any = None
+    calls: dict[str, Kernels] = field(default_factory=dict)
     operators: dict[object, float] = field(default_factory=dict)
     collectives: dict[object, float] = field(default_factory=dict)
     links: dict[tuple[int, ...], str] = field(default_factory=dict)
@@ -46,6 +48,13 @@ class Machine:
             return self.operators[key]
 
         return us
+
+    def kernels(self, rank: int) -> Kernels:
+        """Calls of operators on a rank's device."""
+        kind = self.kind(rank)
+        if kind not in self.calls:
+            self.calls[kind] = Kernels(self.is_cuda(rank), self.duration_us(rank))
+        return self.calls[kind]
 
     def collective_us(self, kind: str, num_bytes: int, ranks: tuple[int, ...]) -> float:
         """How long a collective, or a message (`move`), takes from start to end."""

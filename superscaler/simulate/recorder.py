@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from superscaler.cluster.operators import OperatorWork
 from superscaler.emit.function import Function
 from superscaler.runtime.context import Context
 from superscaler.runtime.copies import Copies
@@ -20,6 +19,7 @@ from superscaler.runtime.pending import Pending, resolve
 from superscaler.runtime.storages import StorageTracker
 from superscaler.simulate.communicator import RecordingCommunicator
 from superscaler.simulate.copies import RecordingCopies
+from superscaler.simulate.kernels import Kernels
 from superscaler.simulate.record import (
     Arrival,
     Form,
@@ -32,7 +32,6 @@ from superscaler.simulate.record import (
     Step,
     Take,
 )
-from superscaler.simulate.work import is_view, tensors, view_work, work_of
 
 Code = Callable[[Any, dict[int, Any]], tuple[Any, ...]]
 OptimizerStep = Callable[[Mapping[Any, torch.Tensor]], None]
@@ -59,21 +58,16 @@ def compiled(function: Function) -> Code:
 
 
 class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
-    """Notes one call; `duration_us` says how long a kernel takes."""
+    """Notes one call on a rank whose kernels are `kernels`."""
 
-    def __init__(
-        self,
-        rank: int,
-        is_cuda: bool,
-        duration_us: Callable[[OperatorWork], float],
-    ) -> None:
+    def __init__(self, rank: int, kernels: Kernels) -> None:
         super().__init__()
         self.steps: list[Step] = []
         self.kernels: list[Kernel] = []
         self.line = 0
-        self.communicator = RecordingCommunicator(rank, is_cuda, self.steps.append)
-        self._is_cuda = is_cuda
-        self._duration_us = duration_us
+        self.communicator = RecordingCommunicator(rank, kernels.is_cuda, self.steps.append)
+        self._is_cuda = kernels.is_cuda
+        self._kernels = kernels
         self._numbers: dict[int, int] = {}
         self._count = 0
         self._is_paused = False
@@ -150,24 +144,15 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        special = _AS_KERNELS_LAY_OUT.get(func)
-        result = func(*args, **kwargs) if special is None else special(*args, **kwargs)
+        result, took = self._kernels.call(func, args, kwargs)
         self.see(result, func is TO_HOST)
-        if not (self._is_paused or self._is_quiet):
-            self._note_kernel(func, args, kwargs, result)
+        if took is not None and not (self._is_paused or self._is_quiet):
+            kernel = Kernel(
+                self.line, took.target, took.duration_us, took.shapes, took.num_bytes, took.flops
+            )
+            self.kernels.append(kernel)
+            self.steps.append(Run(took.duration_us, len(self.kernels) - 1))
         return result
-
-    def _note_kernel(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        work = work_of(func, args, kwargs, result)
-        if work is None and (self._is_cuda or not is_view(func)):
-            return  # a GPU does not hear of views
-        found = work or view_work(func)
-        us = self._duration_us(found)
-        outputs = list(tensors(result))
-        size = sum(t.numel() * t.dtype.itemsize for t in outputs) if work else 0
-        shapes = ", ".join(f"{str(t.dtype)[6:]}{list(t.shape)}" for t in outputs[:4])
-        self.kernels.append(Kernel(self.line, found.target, us, shapes, size, found.flops))
-        self.steps.append(Run(us, len(self.kernels) - 1))
 
     # inside
 
@@ -261,30 +246,3 @@ def _roots(pending: Pending) -> frozenset[int]:
         if not deeper:
             found.add(id(at))
     return frozenset(found)
-
-
-# Shapes are those of the operators' own fakes; here it matters, too, how the fused kernels lay out
-# what they return: (batch, positions, heads, d) in memory.
-
-
-def _by_positions(x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    if len(shape) != 4:
-        return x.new_empty(tuple(shape))
-    b, h, s, d = shape
-    return x.new_empty((b, s, h, d)).transpose(1, 2)
-
-
-def _attention(q: Any, k: Any, v: Any, *rest: Any) -> Any:
-    out, logsumexp = torch.ops.superscaler.attention(q, k, v, *rest)
-    return _by_positions(q, out.shape), logsumexp
-
-
-def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *rest: Any) -> Any:
-    del grad, rest
-    return tuple(_by_positions(x, x.shape) for x in (q, k, v))
-
-
-_AS_KERNELS_LAY_OUT: dict[Any, Callable[..., Any]] = {
-    torch.ops.superscaler.attention.default: _attention,
-    torch.ops.superscaler.attention_backward.default: _attention_backward,
-}

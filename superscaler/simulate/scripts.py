@@ -123,7 +123,7 @@ class ScriptMaker:
             if name not in self.codes:
                 self.codes[name] = compiled(self.listing.functions[name])
             is_cuda = self.machine.is_cuda(rank)
-            recorder = Recorder(rank, is_cuda, self.machine.duration_us(rank))
+            recorder = Recorder(rank, self.machine.kernels(rank))
             text = self.compiled.program.partition.graph.optimizer
             apart, copies = recorder.apart, recorder.copies()
             step = optimizer_step(text, self.num_states, is_cuda, apart, copies, self.homes)

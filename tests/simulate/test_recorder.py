@@ -7,6 +7,7 @@ import torch
 from superscaler.emit.function import Function
 from superscaler.runtime.storages import StorageTracker
 from superscaler.simulate.constants import Group, Peer
+from superscaler.simulate.kernels import Kernels
 from superscaler.simulate.record import (
     EndSends,
     Form,
@@ -33,7 +34,7 @@ def function(*lines: tuple[str, str, str], reads: str = "", writes: str = "") ->
 def recorded(
     made: Function, *given: Form, constants: dict[str, object] | None = None, nccl: bool = False
 ) -> Record:
-    recorder = Recorder(0, nccl, lambda work: 1.0)
+    recorder = Recorder(0, Kernels(nccl, lambda work: 1.0))
     return recorder.record(compiled(made), given, constants or {}, lambda gradients: None)
 
 

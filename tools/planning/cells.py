@@ -24,8 +24,9 @@ class Cell:
     `heads` and `layers` limit tensor and pipeline parallelism, `most_stages` conventional
     pipelines. `blocks` are the module patterns that recompute runs again, one region each,
     `some_blocks` patterns of some of them. `depth` names the setting that makes the model deeper,
-    `thin` two small values of it. `embedding` and `head` are modules over a huge vocabulary;
-    `count` modules `repeated`.* run several times a step, after `first`.
+    `thin` two small values of it; `has_sequence`: there is one to split between products.
+    `embedding` and `head` are modules over a huge vocabulary; `count` modules `repeated`.* run
+    several times a step, after `first`.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Cell:
     depth: str = "layers"
     thin: tuple[int, int] = (1, 2)
     most_stages: int = 1 << 30
+    has_sequence: bool = True
     embedding: str = ""
     head: str = ""
     repeated: str = ""
@@ -112,7 +114,17 @@ def swin(devices: int) -> Cell:
     blocks, first = "swin.encoder.layers.*.blocks.*", "swin.encoder.layers.{0-1}.blocks.*"
     half = f"{first} swin.encoder.layers.2.blocks.{{0-{(layers - 6) // 2 - 1}}}"
     return Cell(
-        "swin", size, devices, spec, settings, heads, layers, blocks, (first, half), thin=(8, 10)
+        "swin",
+        size,
+        devices,
+        spec,
+        settings,
+        heads,
+        layers,
+        blocks,
+        (first, half),
+        thin=(8, 10),
+        has_sequence=False,
     )
 
 

@@ -16,7 +16,8 @@ import superscaler as ss
 
 
 def swin(layers: int, hidden: int, heads: int, batch: int, meta: bool = True) -> ss.Workload:
-    """Swin on images of 1,536 pixels with windows of 48 patches; depths 2, 2, layers - 6, 2."""
+    """Swin on float16 images of 1,536 pixels with windows of 48 patches; depths are 2, 2,
+    layers - 6 and 2."""
     config = SwinConfig(
         image_size=1536,
         patch_size=4,
@@ -29,7 +30,9 @@ def swin(layers: int, hidden: int, heads: int, batch: int, meta: bool = True) ->
     )
     with torch.device("meta" if meta else "cpu"):
         model = SwinForImageClassification(config)
-    batch_of = {"pixel_values": torch.empty(batch, 3, 1536, 1536, device="meta")}
+    batch_of = {
+        "pixel_values": torch.empty(batch, 3, 1536, 1536, dtype=torch.float16, device="meta")
+    }
     batch_of["labels"] = torch.zeros(batch, dtype=torch.int64, device="meta")
     return _workload(model, batch_of)
 

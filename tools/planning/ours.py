@@ -18,7 +18,6 @@ def ours(cell: Cell) -> list[Candidate]:
     them come after. Every conventional plan is one of ours as well."""
     plain = [c for c in conventional(replace(cell, most_stages=cell.layers)) if c.is_plain]
     plain = [c for c in plain if c.stages > 1 or "dp=" not in c.text or "zero=" in c.text]
-    plain = [c for c in plain if "zero=2" not in c.text]  # with one bucket it is ZeRO 1
     flat = [c for c in plain if c.stages == 1]  # ZeRO 1 takes no longer than none
     pipelines = [c for c in plain if _is_simple(c) and "sequence" not in c.text]
     if cell.count:

@@ -17,7 +17,7 @@ from superscaler.graph.graph import Graph
 from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
 
-FEW = (2, 3)  # microbatches
+FEW = (2, 4)  # microbatches: powers of two, so that plans share traces
 
 
 @dataclass(frozen=True)
