@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+Part = tuple[int, tuple[int, ...]]  # a segment and a time index: a task
+
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What segment `source` makes reaches segment `reader` `latency_us` after it was made."""
+    """What the tasks `sources` make reaches the tasks `readers`: `duration_us` on link `link` of
+    each of `devices`."""
 
-    source: int
-    reader: int
-    latency_us: float
+    sources: tuple[Part, ...]
+    readers: tuple[Part, ...]
+    devices: tuple[int, ...]
+    link: str
+    duration_us: float
 
 
 @dataclass(frozen=True, slots=True)

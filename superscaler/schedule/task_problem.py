@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import product
 
 from superscaler.schedule.costs import Held, StepCosts
 from superscaler.schedule.linear import Timed
 from superscaler.schedule.problem import Edge, Hold, Kind, Lane, Memory, Problem, Schedule, Work
 from superscaler.schedule.segments import Segment
+from superscaler.schedule.sent import sent_between
 from superscaler.schedule.tasks import TaskGraph, source_times
 
 TICKS = 100_000  # of a step that runs its tasks one after the other on each device
@@ -17,7 +19,8 @@ _LABEL = re.compile(r"(forward|backward|weight|update)_(\d+)")
 
 
 def task_problem(tasks: TaskGraph, costs: StepCosts) -> Problem:
-    """Works are tasks, by number; devices that run the same tasks are one lane and one memory."""
+    """Works are tasks, by number, then what is sent between them; devices that run the same tasks
+    are one lane and one memory."""
     groups = _device_groups(tasks)
     lane_of = {d: i for i, group in enumerate(groups) for d in group}
     tick_us = _tick_us(tasks, costs, lane_of)
@@ -31,10 +34,11 @@ def task_problem(tasks: TaskGraph, costs: StepCosts) -> Problem:
         duration = max(1, round(costs.duration_us[task.segment] / tick_us))
         name = f"{segment.name}{list(task.time)}"
         works.append(Work(name, kind, stage, microbatch, lanes, duration))
+    sent = sent_between(tasks, costs.transfers, groups, works, tick_us)
     return Problem(
-        tuple(Lane(group) for group in groups),
-        tuple(works),
-        tuple(_edges(tasks, costs, tick_us)),
+        (*(Lane(group) for group in groups), *sent.lanes),
+        (*works, *sent.works),
+        (*_edges(tasks, sent.latency), *sent.edges),
         tuple(_memories(groups, costs)),
         tuple(_holds(tasks, costs, lane_of)),
         tick_us,
@@ -45,7 +49,7 @@ def timed(tasks: TaskGraph, problem: Problem, schedule: Schedule) -> Timed:
     """The schedule as the order that all devices follow."""
     position = {t: i for i, t in enumerate(_topological(tasks))}
     order = sorted(position, key=lambda t: (schedule.start[t], position[t]))
-    start = [float(s) for s in schedule.start]
+    start = [float(schedule.start[t.id]) for t in tasks.tasks]
     end = [s + w.duration for s, w in zip(start, problem.works)]
     return Timed(tuple(order), tuple(start), tuple(end))
 
@@ -94,18 +98,12 @@ def _kind(segment: Segment, splits: set[int]) -> tuple[Kind, int]:
     return (Kind.FORWARD if phase == "forward" else Kind.WEIGHT), stage
 
 
-def _edges(tasks: TaskGraph, costs: StepCosts, tick_us: float) -> list[Edge]:
-    latency: dict[tuple[int, int], float] = {}
-    for t in costs.transfers:
-        key = (t.source, t.reader)
-        latency[key] = max(latency.get(key, 0.0), t.latency_us)
-    edges = []
-    for task, befores in zip(tasks.tasks, tasks.before):
-        for b, kind in befores.items():
-            between = latency.get((tasks.tasks[b].segment, task.segment), 0.0)
-            ticks = round(between / tick_us) if kind == "data" else 0
-            edges.append(Edge(b, task.id, ticks, kind))
-    return edges
+def _edges(tasks: TaskGraph, latency: Mapping[tuple[int, int], int]) -> list[Edge]:
+    return [
+        Edge(b, task.id, latency.get((b, task.id), 0) if kind == "data" else 0, kind)
+        for task, befores in zip(tasks.tasks, tasks.before)
+        for b, kind in befores.items()
+    ]
 
 
 def _memories(groups: list[tuple[int, ...]], costs: StepCosts) -> list[Memory]:

@@ -9,8 +9,9 @@ from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
 from superscaler.graph.tensor import HOST
 from superscaler.materialize.program import Own, Program
-from superscaler.schedule.costs import Held, Reader, StepCosts, Transfer
-from superscaler.simulate.costs import conversion_costs, segment_costs
+from superscaler.schedule.costs import Held, Reader, StepCosts
+from superscaler.simulate.costs import segment_costs
+from superscaler.simulate.transfers import transfers_of
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
 
@@ -20,7 +21,7 @@ def step_costs(program: Program, cluster: Cluster, profile: Profile | None = Non
     return StepCosts(
         tuple(cost.duration_us for cost in segments),
         tuple(cost.temporary_bytes for cost in segments),
-        tuple(_transfers(program, cluster, profile)),
+        tuple(transfers_of(program, cluster, profile)),
         tuple(_held(program)),
         _resident_bytes(program),
         {d: cluster.device(d).memory_bytes for d in range(program.partition.num_devices)},
@@ -30,23 +31,6 @@ def step_costs(program: Program, cluster: Cluster, profile: Profile | None = Non
 def local_elements(layout: Layout) -> int:
     """Elements of the largest part."""
     return prod(layout.local_sizes((0,) * len(layout.grid.shape)))
-
-
-def _transfers(program: Program, cluster: Cluster, profile: Profile | None) -> list[Transfer]:
-    """Per pair of segments: how long what one makes takes to the other, at its slowest."""
-    graph, home = program.partition.graph, program.tasks.home
-    takes: dict[int, float] = {}
-    for (number, _), cost in conversion_costs(program, cluster, profile).items():
-        takes[number] = max(takes.get(number, 0.0), cost.duration_us)
-    slowest: dict[tuple[int, int], float] = {}
-    for (op, _), read in program.reads.items():
-        if read.conversion not in takes:
-            continue
-        maker = graph.producer.get(program.conversions[read.conversion].tensor)
-        if maker is not None and home[maker[0]] != home[op]:
-            key = (home[maker[0]], home[op])
-            slowest[key] = max(slowest.get(key, 0.0), takes[read.conversion])
-    return [Transfer(a, b, us) for (a, b), us in sorted(slowest.items())]
 
 
 # memory

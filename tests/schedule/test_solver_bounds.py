@@ -94,10 +94,12 @@ def test_no_quotas_without_room_for_one_each() -> None:
     assert with_quotas(problem, limits_of(problem), 1.0) is None
 
 
-def test_no_list_schedule_of_works_on_two_lanes() -> None:
+def test_list_schedules_of_works_on_two_lanes() -> None:
     problem = uniform(2, 2)
     both = replace(problem, works=(replace(problem.works[0], lanes=(0, 1)), *problem.works[1:]))
-    assert swing(both, limits_of(both), "makespan", 0) is None
+    found = swing(both, limits_of(both), "makespan", 0)
+    assert found is not None
+    assert check(both, found.start) == []
     assert check(both, solve(both, time_limit_s=2).start) == []
 
 

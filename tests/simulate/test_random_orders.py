@@ -125,8 +125,11 @@ class Case:
         """By rank: the simulated peak over what the tasks in this order hold."""
         tasks, listing = self.compiled.program.tasks, self.compiled.listing
         problem = self.problem
-        lines = []
+        lines: list[list[int] | None] = []
         for lane in problem.lanes:
+            if lane.kind != "compute":  # what is sent goes when it is ready
+                lines.append(None)
+                continue
             rank = lane.devices[0]
             calls = [listing.schedules[rank][i] for i in order[rank]]
             lines.append(

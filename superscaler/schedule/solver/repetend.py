@@ -48,7 +48,7 @@ def round_of(problem: Problem, limits: Limits) -> Round | None:
     """The round of a problem; None where microbatches differ, where links do not decide all
     memories, or where there are no three rounds."""
     links = limits.links
-    if links.loose or not links.by_memory or any(len(w.lanes) != 1 for w in problem.works):
+    if links.loose or not links.by_memory:
         return None
     turns = _turns(problem, dict(links.sorted_pairs))
     if turns is None:
@@ -82,7 +82,8 @@ def _least_period(problem: Problem, limits: Limits, works: tuple[tuple[int, ...]
     heads = limits.heads
     busy: dict[int, int] = defaultdict(int)
     for turn in works:
-        busy[problem.works[turn[0]].lanes[0]] += problem.works[turn[0]].duration
+        for lane in problem.works[turn[0]].lanes:
+            busy[lane] += problem.works[turn[0]].duration
     return max([*busy.values(), *(heads[t[-1]] - heads[t[-2]] for t in works if len(t) > 1)])
 
 
@@ -243,7 +244,8 @@ def _circles(
         if work.duration:
             for at in (model.start[n], again):
                 run = model.cp.new_fixed_size_interval_var(at, work.duration, f"run {n}")
-                lanes[work.lanes[0]].append(run)
+                for lane in work.lanes:
+                    lanes[lane].append(run)
     for runs in lanes.values():
         model.cp.add_no_overlap(runs)
 

@@ -29,10 +29,8 @@ def swing(
     """The best of the list schedules that fit the memory; stops at one as short as `enough`.
     `is_quick`: of a few of them.
 
-    None where a work runs on several lanes, or no list schedule fits.
+    None where no list schedule fits.
     """
-    if any(len(w.lanes) != 1 for w in problem.works):
-        return None
     best: Schedule | None = None
     for start in _starts(problem, limits, is_quick):
         size = length(problem, start, objective)
@@ -118,7 +116,8 @@ class _List:
     ) -> None:
         self.after, self.latest, self.patient = after, latest, patient
         self.duration = [w.duration for w in problem.works]
-        self.lane = [w.lanes[0] for w in problem.works]
+        self.lanes = [w.lanes for w in problem.works]
+        self.lane = [w.lanes[0] for w in problem.works]  # where it waits for its turn
         self.start = [0] * len(after)
         self.free = [0] * len(problem.lanes)
         self.ready: list[list[tuple[int, int]]] = [[] for _ in problem.lanes]
@@ -157,11 +156,13 @@ class _List:
 
     def _begin(self, lane: int, now: int) -> bool:
         """Starts a work if one should; whether it did."""
-        w = self._choice(lane, now)
+        w = self._possible_choice(lane, now)
         if w < 0:
             return False
         self.start[w] = now
-        end = self.free[lane] = now + self.duration[w]
+        end = now + self.duration[w]
+        for taken in self.lanes[w]:
+            self.free[taken] = end
         heapq.heappush(self.events, end)
         for b, latency in self.after[w]:
             self.possible[b] = max(self.possible[b], end + latency)
@@ -169,6 +170,20 @@ class _List:
             if not self.waiting[b]:
                 self._announce(b)
         return True
+
+    def _possible_choice(self, lane: int, now: int) -> int:
+        """The work to begin, of those whose other lanes are free as well; -1: none."""
+        later: list[tuple[int, int]] = []
+        w = -1
+        while self.ready[lane]:
+            w = self._choice(lane, now)
+            if w < 0 or all(self.free[taken] <= now for taken in self.lanes[w]):
+                break
+            later.append((self.latest[w], w))
+            w = -1
+        for item in later:
+            heapq.heappush(self.ready[lane], item)
+        return w
 
     def _choice(self, lane: int, now: int) -> int:
         """The work to begin; -1: wait for a more urgent one."""

@@ -94,7 +94,8 @@ def _model(
     for n, work in enumerate(problem.works):
         if work.duration:
             run = cp.new_fixed_size_interval_var(starts[n], work.duration, work.name)
-            lanes[work.lanes[0]].append(run)
+            for lane in work.lanes:
+                lanes[lane].append(run)
     for runs in lanes.values():
         cp.add_no_overlap(runs)
     return cp, starts, total
