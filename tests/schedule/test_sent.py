@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from subjects import gpt
 
 import superscaler as ss
-from superscaler import policies
 from superscaler.schedule.check import check
 from superscaler.schedule.problem import Kind, Problem, Work
 from superscaler.schedule.solver import solve
@@ -90,7 +90,7 @@ def test_two_messages_do_not_share_a_lane(plan: str) -> None:
     for lane, works in zip(found.lanes, found.on_lane):
         if lane.kind == "nvlink":
             spans = sorted((schedule.start[w], found.works[w].duration) for w in works)
-            assert all(a + d <= b for (a, d), (b, _) in zip(spans, spans[1:]))
+            assert all(a + d <= b for (a, d), (b, _) in pairwise(spans))
             assert sum(d for _, d in spans) <= schedule.length
 
 
