@@ -26,6 +26,7 @@ from superscaler.schedule.orders import sequences
 from superscaler.schedule.problem import Schedule
 from superscaler.schedule.solver import Progress
 from superscaler.schedule.validate import validate_schedule
+from superscaler.simulate.best_ahead import best_ahead, best_ahead_and_order
 from superscaler.simulate.best_order import Ordered, best_order
 from superscaler.simulate.best_placement import PlacedPlan, best_placement
 from superscaler.simulate.simulation import Simulation
@@ -160,18 +161,10 @@ def compile(
     cluster = cluster or Cluster(partition.num_devices)
     program = _materialized(partition, cluster)
     ordered = None
-    if isinstance(plan, Plan) and plan.order == "auto":
-        ordered = best_order(
-            program,
-            cluster,
-            time_limit_s=plan.schedule.time_limit_s,
-            objective=plan.schedule.objective,
-            progress=progress,
-            known=placed.order if placed else None,
-        )
-        program = ordered.program
+    if isinstance(plan, Plan):
+        program, ordered = _scheduled(program, plan, cluster, placed, progress)
     listing = assemble(program)
-    text = _plan_text(plan, ordered) if isinstance(plan, Plan) else ""
+    text = _plan_text(plan, program, ordered) if isinstance(plan, Plan) else ""
     head = {"plan": text, "cluster": cluster.to_dict(), **(header or {})}
     files = write_files(program, listing, head)
     files["manifest.json"] = _with_fingerprint(files)
@@ -183,6 +176,35 @@ def compile(
     )
     raise_problems(compiled.validate())
     return compiled
+
+
+def _scheduled(
+    program: Program,
+    plan: Plan,
+    cluster: Cluster,
+    placed: PlacedPlan | None,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[Program, Ordered | None]:
+    """The program with what the plan leaves to the scheduler: the order, the copies ahead."""
+    schedule, is_auto = plan.schedule, plan.offload.ahead == "auto"
+    if plan.order != "auto":
+        return (best_ahead(program, cluster) if is_auto else program), None
+
+    def order(candidate: Program, time_limit_s: float) -> Ordered:
+        return best_order(
+            candidate,
+            cluster,
+            time_limit_s=time_limit_s,
+            objective=schedule.objective,
+            progress=progress,
+            known=placed.order if placed else None,
+        )
+
+    if is_auto:
+        ordered = best_ahead_and_order(program, order, schedule.time_limit_s)
+    else:
+        ordered = order(program, schedule.time_limit_s)
+    return ordered.program, ordered
 
 
 def _placed(
@@ -218,8 +240,12 @@ def _materialized(partition: Partition, cluster: Cluster) -> Program:
     return materialize(partition, tasks, timed, cluster)
 
 
-def _plan_text(plan: Plan, ordered: Ordered | None) -> str:
-    """The plan as it was honoured: with the order that was found in place of `auto`."""
+def _plan_text(plan: Plan, program: Program, ordered: Ordered | None) -> str:
+    """The plan as it was honoured: with the order, and the copies ahead, that were found in place
+    of `auto`."""
+    if plan.offload.ahead == "auto":
+        offload = replace(plan.offload, ahead=program.partition.copies_ahead)
+        plan = replace(plan, offload=offload)
     if ordered is not None and any(ordered.order.lines):
         plan = replace(plan, order=str(ordered.order), schedule=PlanSchedule())
     return plan.to_yaml()
@@ -262,7 +288,9 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     labels = {placed.label for placed in partition.placed}
     devices = [stage.devices for stage in plan.stages] * num_visits(labels, len(plan.stages))
     found = sequences(plan.order, devices, plan.microbatches, labels)
-    return replace(partition, sequences=found, copies_ahead=plan.offload.ahead)
+    partition = replace(partition, sequences=found)
+    ahead = plan.offload.ahead  # what is left open is decided with the order
+    return partition if ahead == "auto" else replace(partition, copies_ahead=ahead)
 
 
 def _offloaded(graph: Graph, axes: Axes, offload: PlanOffload) -> tuple[Graph, Axes]:

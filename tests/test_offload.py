@@ -16,7 +16,7 @@ from superscaler.cli.app import app
 from superscaler.cluster.machine import Host
 from superscaler.compiler import CompiledProgram
 from superscaler.emit import copies
-from superscaler.errors import PlanError, SimulateError, TransformError
+from superscaler.errors import PlanError, ScheduleError, SimulateError, TransformError
 from superscaler.plan import Plan, PlanOffload
 from superscaler.runtime import RankExecutor, load_rank, load_ranks, update
 from superscaler.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -286,3 +286,50 @@ def test_ranks_know_where_their_parameters_rest() -> None:
     ranks = load_ranks(model().compile(offloaded("zero(dp=2, stage=1)", ALL)).files)
     for rank in ranks:
         assert {(p.memory, p.states) for p in rank.parameters} == {("host", "host")}
+
+
+# copies ahead, decided
+
+
+def on_v100(gbytes: float) -> ss.Cluster:
+    found = ss.Cluster.load("v100-32g-8x2")
+    return replace(found, device_kind=replace(found.device_kind, memory_gbytes=gbytes))
+
+
+@pytest.mark.parametrize("text", ["hybrid()", "pipeline(pp=2, microbatches=4)", MIXED[-1]])
+def test_copies_ahead_are_decided_and_exact(text: str) -> None:
+    plan = offloaded(text, replace(ACTIVATIONS, ahead="auto"))
+    found = ss.compile(model().graph, plan, on_v100(32))
+    assert model().check(found.files).ok
+    honoured = Plan.from_yaml(found.files["plan.yaml"])
+    assert honoured.offload.ahead == found.program.partition.copies_ahead
+    assert Plan.from_yaml(plan.to_yaml()) == plan
+
+
+def test_as_many_copies_ahead_as_memory_has_room_for() -> None:
+    plan = offloaded("hybrid()", replace(ACTIVATIONS, ahead="auto"))
+    many = ss.compile(model().graph, plan, on_v100(32))
+    fixed = [
+        ss.compile(model().graph, offloaded("hybrid()", replace(ACTIVATIONS, ahead=n)), on_v100(32))
+        for n in (1, 2)
+    ]
+    steps = [p.simulate().step_us for p in (many, *fixed)]
+    assert steps[0] <= min(steps[1:])
+    least, most = fixed[0].simulate().peak_bytes, many.simulate().peak_bytes
+    assert least < most
+    few = ss.compile(model().graph, plan, on_v100((least + 0.2 * (most - least)) / 1e9))
+    assert few.program.partition.copies_ahead < many.program.partition.copies_ahead
+    assert few.simulate().peak_bytes < most
+
+
+def test_no_number_of_copies_ahead_fits() -> None:
+    plan = offloaded(MIXED[-1], replace(ACTIVATIONS, ahead="auto"))
+    with pytest.raises(ScheduleError, match=r"device 0 cannot hold the step: at least"):
+        ss.compile(model().graph, plan, on_v100(1e-4))
+
+
+def test_ahead_is_auto_or_a_number() -> None:
+    with pytest.raises(PlanError, match=r"offload.ahead: expected auto or a whole number above 0"):
+        Plan.from_yaml("stages: [{devices: [0]}]\noffload: {ahead: many}")
+    with pytest.raises(PlanError, match=r"ahead"):
+        ss.policies.parse_plan("offload(hybrid(), activations='layers.*', ahead='many')")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -102,12 +102,13 @@ class PlanOptimizer:
 class PlanOffload:
     """What is in host memory while it is not used: `activations` that the backward of modules (by
     patterns) reads, the `optimizer`'s states, `parameters` (by patterns). `ahead`: how many copies
-    in are under way before the one in use."""
+    in are under way before the one in use ("auto": as many as make the step the shortest within
+    the memory of the cluster at hand)."""
 
     activations: tuple[str, ...] = ()
     optimizer: bool = False
     parameters: tuple[str, ...] = ()
-    ahead: int = 2
+    ahead: int | Literal["auto"] = 2
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 from superscaler.located import LocatedYaml
 from superscaler.plan.plan import (
@@ -77,8 +77,13 @@ class _Reader(LocatedYaml):
             self.texts(("offload", "activations"), data.get("activations", [])),
             self.truth(("offload", "optimizer"), data.get("optimizer", False)),
             self.texts(("offload", "parameters"), data.get("parameters", [])),
-            self.positive(("offload", "ahead"), data.get("ahead", PlanOffload.ahead)),
+            self.ahead(("offload", "ahead"), data.get("ahead", PlanOffload.ahead)),
         )
+
+    def ahead(self, path: tuple[Any, ...], value: Any) -> int | Literal["auto"]:
+        if isinstance(value, str) and value != "auto":
+            raise self.fail(path, f"expected auto or a whole number above 0, found {value!r}")
+        return "auto" if value == "auto" else self.positive(path, value)
 
     def truth(self, path: tuple[Any, ...], value: Any) -> bool:
         if not isinstance(value, bool):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
+from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanOffload
 
 
@@ -12,14 +14,19 @@ def offload(
     activations: str = "",
     optimizer: bool = False,
     parameters: str = "",
-    ahead: int = 2,
+    ahead: int | Literal["auto"] = 2,
 ) -> Plan:
     """`plan` with activations, optimizer states or parameters in host memory.
 
     `activations` are patterns of modules whose backward reads them from there, `parameters` those
     of parameters that are copied in at each use, separated by spaces; `ahead` copies in are under
-    way before the one in use. Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
-    arXiv 2104.07857 (parameters), vDNN, arXiv 1602.08124 (activations).
+    way before the one in use, with "auto" as many as make the step the shortest within the memory
+    of the cluster. Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
+    arXiv 2104.07857 (parameters), vDNN, arXiv 1602.08124 (activations). Raises PlanError for
+    another `ahead`.
     """
+    is_number = isinstance(ahead, int) and not isinstance(ahead, bool)
+    if ahead != "auto" and (not is_number or int(ahead) < 1):
+        raise PlanError(f"offload: ahead is {ahead!r}; expected auto or a whole number above 0")
     chosen = PlanOffload(tuple(activations.split()), optimizer, tuple(parameters.split()), ahead)
     return replace(plan, offload=chosen)

@@ -83,9 +83,11 @@ def _applied(problem: Problem, order: PipelineOrder, objective: str) -> Schedule
 
 
 def order_of(problem: Problem, schedule: Schedule) -> PipelineOrder:
-    """What each lane does in turn, by stage and microbatch."""
+    """What each group of devices computes in turn, by stage and microbatch."""
     lines = []
-    for works in lane_order(problem, schedule.start):
+    for lane, works in zip(problem.lanes, lane_order(problem, schedule.start), strict=True):
+        if lane.kind != "compute":
+            continue
         line: dict[Action, None] = {}
         for number in works:
             work = problem.works[number]

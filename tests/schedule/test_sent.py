@@ -9,6 +9,7 @@ import pytest
 from subjects import gpt
 
 import superscaler as ss
+from superscaler.compiler import CompiledProgram
 from superscaler.schedule.check import check
 from superscaler.schedule.problem import Kind, Problem, Work
 from superscaler.schedule.solver import solve
@@ -102,3 +103,25 @@ def test_an_order_for_slow_links_is_about_what_the_simulator_says() -> None:
     found = best_order(program.program, slow, time_limit_s=3)
     said = found.schedule.length * found.problem.tick_us
     assert 0.75 < said / program.simulate().step_us < 1.05
+
+
+def test_the_order_that_was_found_has_no_lines_for_links() -> None:
+    subject, slow = gpt(layers=4, batch=8), cluster(0.001)
+    plan = "hybrid(pp=2, microbatches=4, order='auto')"
+    program = ss.compile(subject.graph, plan, slow, axes=subject.axes)
+    assert program.ordered is not None
+    assert sent(program.ordered.problem)
+    assert len(program.ordered.order.lines) == 2
+    again = ss.compile(
+        subject.graph, ss.Plan.from_yaml(program.files["plan.yaml"]), slow, axes=subject.axes
+    )
+    assert stage_tasks(again) == stage_tasks(program)
+
+
+def stage_tasks(program: CompiledProgram) -> dict[int, list[tuple[str, tuple[int, ...]]]]:
+    """Per rank: the tasks of its stages, in turn."""
+    phases = ("forward", "backward", "weight")
+    return {
+        rank: [(name, time) for name, time in entries if name.startswith(phases)]
+        for rank, entries in program.listing.schedules.items()
+    }

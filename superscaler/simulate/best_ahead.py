@@ -1,0 +1,72 @@
+"""Best ahead: how many copies in are under way before the one in use, by time within memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from superscaler.cluster.cluster import Cluster
+from superscaler.emit.copies import segment_copies
+from superscaler.errors import ScheduleError
+from superscaler.materialize.program import Program
+from superscaler.schedule.memory import excess
+from superscaler.schedule.problem import Problem
+from superscaler.schedule.replay import length, replay
+from superscaler.schedule.task_problem import task_problem
+from superscaler.simulate.best_order import Ordered
+from superscaler.simulate.step_costs import step_costs
+
+
+def best_ahead(program: Program, cluster: Cluster) -> Program:
+    """The program, its tasks in the order they have, with the copies ahead that make its step the
+    shortest within the devices' memory; where none fits, with those that take the least."""
+
+    def judged(candidate: Program) -> tuple[int, int]:
+        problem = task_problem(candidate.tasks, step_costs(candidate, cluster))
+        start = replay(problem, _lines(candidate, problem))
+        return excess(problem, start), length(problem, start)
+
+    return min(_candidates(program), key=judged)
+
+
+def best_ahead_and_order(
+    program: Program, order: Callable[[Program, float], Ordered], time_limit_s: float
+) -> Ordered:
+    """The same with the order that `order` finds for each number of copies in a share of the time.
+
+    Raises ScheduleError where no number of copies fits the memory.
+    """
+    candidates = list(_candidates(program))
+    found, errors = [], []
+    for candidate in candidates:
+        try:
+            found.append(order(candidate, time_limit_s / len(candidates)))
+        except ScheduleError as error:  # so many copies do not fit
+            errors.append(error)
+    if not found:
+        raise errors[0]  # of the fewest copies
+    return min(found, key=lambda o: o.schedule.length * o.problem.tick_us)
+
+
+def _candidates(program: Program) -> Iterator[Program]:
+    """One copy ahead, two, four, ... and all of the task with the most."""
+    partition = program.partition
+    most = max(
+        (len(segment_copies(program, s).arriving) for s in program.tasks.segments), default=0
+    )
+    ahead = 1
+    while ahead < max(most, 2):
+        yield replace(program, partition=replace(partition, copies_ahead=ahead))
+        ahead *= 2
+    yield replace(program, partition=replace(partition, copies_ahead=ahead))
+
+
+def _lines(program: Program, problem: Problem) -> list[list[int] | None]:
+    """What each group of devices computes, in the program's order; what is sent goes when it is
+    ready."""
+    lines: list[list[int] | None] = []
+    for lane, works in zip(problem.lanes, problem.on_lane):
+        on = set(works)
+        line = [t for t in program.timed.order if t in on]
+        lines.append(line if lane.kind == "compute" else None)
+    return lines
