@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python tools/bench_plans.py [--models gpt ...] [--devices 4 8 16 32]
         [--jobs 1] [--out build/bench_plans.md] [--afresh]
 
-A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 and 3 (3
+A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 to 3 (2 and 3
 without a pipeline), recompute of whole blocks, and 1F1B or interleaved 1F1B with two stages a
 device; each of them is simulated, or ruled out by a floor of its time or its memory
 (planning/thin.py). Ours add co-shard (of all blocks or of some), interlaced pipelines, huge

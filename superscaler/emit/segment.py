@@ -103,6 +103,7 @@ class _Writer:
     pending: set[str] = field(default_factory=set)
     cuts: dict[object, str] = field(default_factory=dict)
     updates: list[tuple[str, str]] = field(default_factory=list)
+    under_way: list[str] = field(default_factory=list)  # what is reduced at each microbatch
 
     def __post_init__(self) -> None:
         self.program = self.emission.program
@@ -230,6 +231,16 @@ class _Writer:
         for name in names:
             self.local[name] = name
             self.pending.add(name)
+        self.reduced_early(members)
+
+    def reduced_early(self, members: list[Conversion]) -> None:
+        """Wait for what was on its way before what is reduced for later sums, so that what it is
+        made from is not kept."""
+        if all(c.into is None for c in members):
+            return
+        for name in self.under_way:
+            self.await_variable(name)
+        self.under_way = [c.name for c in members]
 
     def source(self, conversion: Conversion) -> str:
         """The variable that a conversion inside starts from."""
@@ -269,6 +280,7 @@ class _Writer:
         self.function.conversions = ()
         self.local[conversion.name] = conversion.name
         self.pending.add(conversion.name)
+        self.reduced_early([conversion])
 
     def comment(self, conversion: Conversion) -> str:
         return conversion_comment(self.program, conversion)
@@ -381,6 +393,12 @@ class _Writer:
                     self.function.writes.append(
                         (self.emission.name(tensor), spec(total, kept) + how)
                     )
+
+        for conversion in self.program.inline_of(self.segment.id):
+            if conversion.into is not None:
+                total, kept, reduce = conversion.into
+                how = REDUCTION_MARKS[reduce]
+                self.function.writes.append((conversion.name, spec(total, kept) + how))
 
     def _update_key(self, name: str) -> str:
         return f'"{name}"' if not self.segment.time_shape else f'("{name}", ctx.time)'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.conversion import Route, plan_route
+from superscaler.materialize.early import reduced_early
 from superscaler.materialize.program import (
     BOUNDARY,
     Conversion,
@@ -72,6 +73,7 @@ class _Work:
     owned: dict[object, Own] = field(default_factory=dict)
     accumulated: dict[int, dict[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
     sources: dict[int, Layout | None] = field(default_factory=dict)
+    late: list[int] = field(default_factory=list)  # gradients reduced once a step, against the plan
 
     def source(self, tensor: int) -> Layout | None:
         if tensor not in self.sources:
@@ -136,8 +138,35 @@ def _converted_read(work: _Work, tensor: int, source: Layout, target: Layout, re
         total = _accumulate(work, tensor, route, name)
         kept = tuple((0,) if s == FIRST else s for s in route.match.sources if s != ALL)
         return Read(ValueRef(total, kept), -1, route.cut)
+    early = _early_read(work, tensor, source, target, reader, route)
+    if early is not None:
+        return early
     conversion = _conversion(work, tensor, route, name, reader)
     return Read(ValueRef(conversion.name, route.keys), conversion.id, route.cut)
+
+
+def _early_read(
+    work: _Work, tensor: int, source: Layout, target: Layout, reader: int, route: Route
+) -> Read | None:
+    """A gradient that replicas reduce at each microbatch, where the plan asks for that; None where
+    there is nothing to reduce early, or it cannot be (which the program's notes say)."""
+    if reader < 0 or work.partition.placed[reader].reduce != "microbatch":
+        return None
+    between = reduced_early(source, target, route.match)
+    if between is None:
+        return None
+    item_bytes = work.partition.graph.tensors[tensor].dtype.itemsize
+    early, rest = work.route(source, between, item_bytes), work.route(between, target, item_bytes)
+    is_early = _scope(work, tensor, early, reader)[1] and rest.is_local_sum
+    if not is_early:
+        work.late.append(tensor)
+        return None
+    conversion = _conversion(work, tensor, early, value_name(work.partition, tensor), reader)
+    total = f"{conversion.name}_sum"
+    conversion = replace(conversion, into=(total, rest.kept, rest.collapse))
+    work.conversions[conversion.id] = conversion
+    kept = tuple((0,) if s == FIRST else s for s in rest.match.sources if s != ALL)
+    return Read(ValueRef(total, kept), -1, rest.cut)
 
 
 def _direct(name: str, route: Route) -> ValueRef:
@@ -285,14 +314,24 @@ def _new_buffers(work: _Work) -> list[tuple[int, ValueRef, str]]:
 
 
 def _notes(work: _Work) -> list[str]:
-    general = [c for c in work.conversions if c.route.is_general]
-    names = [work.partition.graph.tensors[c.tensor].name for c in general[:5]]
-    if not general:
-        return []
-    more = f" and {len(general) - 5} more" if len(general) > 5 else ""
-    return [
-        f"general path (point to point) for {len(general)} conversions: {', '.join(names)}{more}"
-    ]
+    general = [c.tensor for c in work.conversions if c.route.is_general]
+    found = []
+    if general:
+        names = _listed(work, general)
+        found.append(f"general path (point to point) for {len(general)} conversions: {names}")
+    if work.late:
+        late = list(dict.fromkeys(work.late))
+        found.append(
+            f"reduced once a step, not at each microbatch: {len(late)} gradients that tasks share: "
+            f"{_listed(work, late)}"
+        )
+    return found
+
+
+def _listed(work: _Work, tensors: list[int]) -> str:
+    names = [work.partition.graph.tensors[t].name for t in tensors[:5]]
+    more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
+    return f"{', '.join(names)}{more}"
 
 
 def has_partial_values(layout: Layout) -> bool:

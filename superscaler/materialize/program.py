@@ -38,7 +38,9 @@ class Conversion:
 
     `scope` is the segment inside whose tasks it runs, or BOUNDARY: between tasks. Inside a segment
     it runs right after the operator that makes the value (`at_producer`) or before the first
-    operator that reads it. `source_name` is the value it reads ("" at rest: see Own).
+    operator that reads it. `source_name` is the value it reads ("" at rest: see Own). `into` is the
+    value that its results of several times are reduced into as they come: the name, the kept time
+    positions, sum or max.
     """
 
     id: int
@@ -47,6 +49,7 @@ class Conversion:
     scope: int
     at_producer: bool
     source_name: str
+    into: tuple[str, tuple[int, ...], str] | None = None
 
     @property
     def name(self) -> str:

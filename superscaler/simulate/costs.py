@@ -146,6 +146,8 @@ def _layouts(program: Program) -> Layouts:
         target = c.route.target
         roles = tuple(REPLICATE if r in c.route.cut else r for r in target.roles)
         found[c.name] = (c.tensor, Layout(target.grid, roles, target.sizes))
+        if c.into is not None:
+            found[c.into[0]] = found[c.name]
     return found
 
 

@@ -34,7 +34,8 @@ class Labels:
             self.tensor_of[value_name(partition, tensor)] = tensor
         for tensor, totals in self.program.accumulated.items():
             self.tensor_of.update({name: tensor for name, _, _ in totals})
-        self.tensor_of.update({c.name: c.tensor for c in self.program.conversions})
+        for c in self.program.conversions:
+            self.tensor_of.update(dict.fromkeys((c.name, *(c.into or ())[:1]), c.tensor))
         self.tensor_of.update({own.name: own.tensor for own in self.program.owned})
         self.gradients = _gradients(self.program)
         for segment in self.program.tasks.segments:

@@ -58,6 +58,7 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
     """Every value's maker and place, who reads it elsewhere, and its bytes there."""
     graph, home, partition = program.partition.graph, program.tasks.home, program.partition
     found: dict[tuple[object, ...], tuple[tuple[int, int, bool], set[Reader], int]] = {}
+    reduced = {c.into[0]: c for c in program.conversions if c.into is not None}
     for (op, i), read in program.reads.items():
         tensor = graph.operators[op].inputs[i]
         if tensor not in graph.producer:
@@ -69,11 +70,17 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
             continue
         root, slot = _storage(program, maker, k)
         is_sum = tensor in program.accumulated
-        if read.conversion >= 0:
+        item = graph.tensors[tensor].dtype.itemsize
+        if read.value.name in reduced:  # at each microbatch, and added up
+            route = reduced[read.value.name].route
+            sources = (-2,) * len(partition.placed[maker].grid.time_dims)
+            key: tuple[object, ...] = ("sum", read.value.name)
+            size = local_elements(route.target) * item
+            place = (home[maker], home[maker], True)
+        elif read.conversion >= 0:
             route = program.conversions[read.conversion].route
             sources = route.match.sources
-            key: tuple[object, ...] = ("converted", read.conversion, home[op])
-            item = graph.tensors[tensor].dtype.itemsize
+            key = ("converted", read.conversion, home[op])
             size = local_elements(input_layout(partition, op, i)) * item
             place = (home[maker], home[op], is_sum)
         else:

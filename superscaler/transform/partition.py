@@ -104,7 +104,8 @@ class Placed:
     `roles[d]` says what grid dim d does: the number of an iteration axis, REPLICATE or VALUE;
     `linear` are the input positions that carry partial values along VALUE dims. `label` groups
     operators into tasks. `gather` is "use" when what this operator produces (or a parameter that it
-    updates) is brought into its readers' layout at each use and freed after, else "step".
+    updates) is brought into its readers' layout at each use and freed after, else "step". `reduce`
+    is "microbatch" when gradients that it reads are reduced over replicas at each, else "step".
     """
 
     grid: Grid

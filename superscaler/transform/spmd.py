@@ -234,8 +234,9 @@ class _Work:
             if partial is not None:
                 return partial
         grid, roles = self.split(op, stage, False)
-        roles = self.with_shards(op, grid, roles)
-        return Placed(grid, roles, self.label(op, stage, not micro))
+        sharded = self.with_shards(op, grid, roles)
+        reduce = "step" if sharded == roles else self.plan.optimizer.reduce
+        return Placed(grid, sharded, self.label(op, stage, not micro), reduce=reduce)
 
     def label(self, op: Operator, stage: int, timed: bool) -> str:
         """Which task of its stage an operator runs in."""

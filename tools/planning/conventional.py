@@ -1,8 +1,5 @@
 """Conventional plans: every dp x tp x pp of the devices, with and without sequence parallelism,
-ZeRO, recompute, 1F1B and interleaved 1F1B.
-
-ZeRO 2 is ZeRO 1 here: in both, each gradient is reduced once a step, to where its update is.
-"""
+ZeRO, recompute, 1F1B and interleaved 1F1B."""
 
 from __future__ import annotations
 
@@ -55,14 +52,14 @@ def conventional(cell: Cell) -> list[Candidate]:
         if cell.heads % tp or tp > 8 or pp > cell.most_stages:
             continue
         for zero, sp, again, size, chunks in product(
-            (0, 1, 3) if dp > 1 else (0,),
+            (0, 1, 2, 3) if dp > 1 else (0,),
             (False, True) if tp > 1 and cell.has_sequence else (False,),
             (False, True),
             MICROBATCH_SIZES,
             (1, 2) if pp > 1 else (1,),
         ):
-            if cell.global_batch % (dp * size) or (zero == 3 and pp > 1):
-                continue  # ZeRO 3 gathers at every microbatch of every stage
+            if cell.global_batch % (dp * size) or (zero > 1 and pp > 1):
+                continue  # ZeRO 2 and 3 reduce and gather at every microbatch of every stage
             if chunks > 1 and (cell.global_batch // (dp * size)) % pp:
                 continue
             found.append(_candidate(cell, (dp, tp, pp), zero, sp, again, size, chunks))
