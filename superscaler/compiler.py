@@ -37,7 +37,7 @@ from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
 from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
 from superscaler.transform.recompute import module_regions, recompute
-from superscaler.transform.rest import offload_parameters, offload_states
+from superscaler.transform.rest import offload_batch, offload_parameters, offload_states
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
 from superscaler.transform.stages import num_visits
@@ -298,6 +298,8 @@ def _offloaded(graph: Graph, axes: Axes, offload: PlanOffload) -> tuple[Graph, A
         graph, axes = offload_activations(graph, axes, offload.activations)
     if offload.parameters:
         graph, axes = offload_parameters(graph, axes, offload.parameters)
+    if offload.batch:
+        graph, axes = offload_batch(graph, axes)
     return (offload_states(graph) if offload.optimizer else graph), axes
 
 

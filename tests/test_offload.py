@@ -333,3 +333,43 @@ def test_ahead_is_auto_or_a_number() -> None:
         Plan.from_yaml("stages: [{devices: [0]}]\noffload: {ahead: many}")
     with pytest.raises(PlanError, match=r"ahead"):
         ss.policies.parse_plan("offload(hybrid(), activations='layers.*', ahead='many')")
+
+
+# the batch
+
+BATCH = PlanOffload(batch=True)
+
+
+@pytest.mark.parametrize(
+    "text", [*PLANS, *MIXED, "context_parallel(cp=2, ring=True, striped=True)"]
+)
+def test_the_batch_in_host_memory_is_exact(text: str) -> None:
+    report = model().check(model().compile(offloaded(text, BATCH)).files)
+    assert report.ok, report.summary
+
+
+@pytest.mark.parametrize("text", ["hybrid()", "hybrid(microbatches=4)"])
+def test_bytes_of_a_batch_in_host_memory_are_as_simulated(text: str) -> None:
+    found = ss.compile(model().graph, offloaded(text, BATCH), ss.Cluster.load("cpu"))
+    meter, simulation = counted(found), found.simulate()
+    assert meter.peak_bytes == simulation.peak_bytes
+    leaves = sum(x.nbytes for x in model().workload.batch.values())
+    assert meter.host_peak_bytes == simulation.host_peak_bytes == leaves
+
+
+def test_each_microbatch_is_copied_in_when_it_is_read() -> None:
+    cluster = ss.Cluster.load("v100-32g-8")
+    text = "hybrid(microbatches=4)"
+    moved = model().compile(offloaded(text, BATCH)).simulate(cluster)
+    plain = model().compile(ss.policies.parse_plan(text)).simulate(cluster)
+    copies = [e for e in moved.classes[0].events if e.lane == "copy in"]
+    assert len(copies) >= 4
+    assert moved.peak_bytes < plain.peak_bytes
+
+
+def test_a_batch_as_text() -> None:
+    plan = offloaded("hybrid()", BATCH)
+    assert Plan.from_yaml(plan.to_yaml()) == plan
+    assert ss.policies.hybrid(offload_batch=True) == plan
+    with pytest.raises(PlanError, match=r"offload.batch: expected true or false, found 3"):
+        Plan.from_yaml("stages: [{devices: [0]}]\noffload: {batch: 3}")

@@ -30,7 +30,7 @@ from superscaler.transform.layout import (
     source_layout,
 )
 from superscaler.transform.match import ALL, FIRST, match_time
-from superscaler.transform.partition import REPLICATE, VALUE, Grid, Partition
+from superscaler.transform.partition import REPLICATE, Grid, Partition
 
 
 def materialize(partition: Partition, tasks: TaskGraph, timed: Timed, cluster: Cluster) -> Program:
@@ -332,8 +332,3 @@ def _listed(work: _Work, tensors: list[int]) -> str:
     names = [work.partition.graph.tensors[t].name for t in tensors[:5]]
     more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
     return f"{', '.join(names)}{more}"
-
-
-def has_partial_values(layout: Layout) -> bool:
-    """Whether the layout's parts are partial values."""
-    return VALUE in layout.roles

@@ -101,14 +101,15 @@ class PlanOptimizer:
 @dataclass(frozen=True)
 class PlanOffload:
     """What is in host memory while it is not used: `activations` that the backward of modules (by
-    patterns) reads, the `optimizer`'s states, `parameters` (by patterns). `ahead`: how many copies
-    in are under way before the one in use ("auto": as many as make the step the shortest within
-    the memory of the cluster at hand)."""
+    patterns) reads, the `optimizer`'s states, `parameters` (by patterns), the `batch`. `ahead`: how
+    many copies in are under way before the one in use ("auto": as many as make the step the
+    shortest within the memory of the cluster at hand)."""
 
     activations: tuple[str, ...] = ()
     optimizer: bool = False
     parameters: tuple[str, ...] = ()
     ahead: int | Literal["auto"] = 2
+    batch: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ class _Reader(LocatedYaml):
             self.truth(("offload", "optimizer"), data.get("optimizer", False)),
             self.texts(("offload", "parameters"), data.get("parameters", [])),
             self.ahead(("offload", "ahead"), data.get("ahead", PlanOffload.ahead)),
+            self.truth(("offload", "batch"), data.get("batch", False)),
         )
 
     def ahead(self, path: tuple[Any, ...], value: Any) -> int | Literal["auto"]:

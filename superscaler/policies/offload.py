@@ -15,18 +15,21 @@ def offload(
     optimizer: bool = False,
     parameters: str = "",
     ahead: int | Literal["auto"] = 2,
+    batch: bool = False,
 ) -> Plan:
-    """`plan` with activations, optimizer states or parameters in host memory.
+    """`plan` with activations, optimizer states, parameters or the batch in host memory.
 
     `activations` are patterns of modules whose backward reads them from there, `parameters` those
-    of parameters that are copied in at each use, separated by spaces; `ahead` copies in are under
-    way before the one in use, with "auto" as many as make the step the shortest within the memory
-    of the cluster. Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
+    of parameters that are copied in at each use, separated by spaces; with `batch` each part of the
+    batch is copied in when its microbatch reads it. `ahead` copies in are under way before the one
+    in use, with "auto" as many as make the step the shortest within the memory of the cluster.
+    Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
     arXiv 2104.07857 (parameters), vDNN, arXiv 1602.08124 (activations). Raises PlanError for
     another `ahead`.
     """
     is_number = isinstance(ahead, int) and not isinstance(ahead, bool)
     if ahead != "auto" and (not is_number or int(ahead) < 1):
         raise PlanError(f"offload: ahead is {ahead!r}; expected auto or a whole number above 0")
-    chosen = PlanOffload(tuple(activations.split()), optimizer, tuple(parameters.split()), ahead)
+    patterns = (tuple(activations.split()), tuple(parameters.split()))
+    chosen = PlanOffload(patterns[0], optimizer, patterns[1], ahead, batch)
     return replace(plan, offload=chosen)

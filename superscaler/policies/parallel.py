@@ -82,6 +82,7 @@ def hybrid(
     offload_activations: str = "",
     offload_optimizer: bool = False,
     offload_parameters: str = "",
+    offload_batch: bool = False,
 ) -> Plan:
     """Any combination; `recompute` are module patterns, separated by spaces, and so are those of
     what is offloaded (see `offload`).
@@ -140,7 +141,13 @@ def hybrid(
         optimizer,
         schedule=search if placement == FREE else PlanSchedule(),
     )
-    return offload(plan, offload_activations, offload_optimizer, offload_parameters)
+    return offload(
+        plan,
+        offload_activations,
+        offload_optimizer,
+        offload_parameters,
+        batch=offload_batch,
+    )
 
 
 def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:

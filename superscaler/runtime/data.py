@@ -14,7 +14,8 @@ from superscaler.runtime.shards import take
 
 
 class BatchPlacer:
-    """Cuts this rank's parts out of global batches; only these parts are copied to the device."""
+    """Cuts this rank's parts out of global batches; only these parts are copied to the device, or
+    wait in host memory where the plan wants that."""
 
     def __init__(
         self, batch: Mapping[str, Any], inputs: Sequence[Placed], device: torch.device
@@ -32,11 +33,20 @@ class BatchPlacer:
         """
         leaves = self._flatten(batch)
         return {
-            placed.key: take(leaves[placed.name], placed.slots, placed.box).to(
-                self._device, non_blocking=True
-            )
+            placed.key: self._moved(take(leaves[placed.name], placed.slots, placed.box), placed)
             for placed in self._inputs
         }
+
+    def in_host(self, batch: Any) -> list[torch.Tensor]:
+        """The leaves of which a part waits in host memory."""
+        leaves = self._flatten(batch)
+        return [leaves[placed.name] for placed in self._inputs if placed.memory == "host"]
+
+    def _moved(self, part: torch.Tensor, placed: Placed) -> torch.Tensor:
+        """The part where it rests: in memory that the device can copy from while it works."""
+        if placed.memory != "host":
+            return part.to(self._device, non_blocking=True)
+        return part.pin_memory() if self._device.type == "cuda" and not part.is_cuda else part
 
     def _flatten(self, batch: Any) -> list[Any]:
         leaves, spec = tree_flatten(batch)

@@ -188,6 +188,10 @@ class RankExecutor:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def host_leaves(self, batch: Any) -> list[torch.Tensor]:
+        """The leaves of a batch that wait in host memory."""
+        return self._placer.in_host(batch)
+
     def host_values(self) -> list[torch.Tensor]:
         """The parameters and states that rest in host memory."""
         trained = [p for p in self.program.parameters if p.trained and p.states == "host"]

@@ -38,6 +38,7 @@ class MemoryMeter:
             return result
         with _Counter() as counter:
             counter.see(self._executor.host_values(), in_host=True)
+            counter.see(self._executor.host_leaves(batch), in_host=True)
             counter.see(_resting(self._executor))
             result = self._executor.step(batch)
         self.peak_bytes = max(self.peak_bytes, counter.device.peak)

@@ -47,12 +47,6 @@ def bound_by(problem: Problem, limits: Limits) -> int:
     return max((*chains, *lanes, *full), default=0)
 
 
-def heads_and_tails(problem: Problem) -> tuple[list[int], list[int]]:
-    """Per work: ticks that must pass before it starts, and after it ends."""
-    limits = limits_of(problem)
-    return limits.heads, limits.tails
-
-
 def limits_of(problem: Problem) -> Limits:
     """Heads and tails along all links.
 

@@ -179,14 +179,15 @@ def _part_of(
     leaf: Mapping[str, Any], placed: Placed, leaves: dict[int, Storage], is_cuda: bool
 ) -> Held:
     """A rank's part of a batch leaf: on a CPU mostly a view of the whole, which the user holds."""
-    dtype = as_dtype(leaf["dtype"])
+    dtype, in_host = as_dtype(leaf["dtype"]), placed.memory == "host"
     whole = torch.empty(leaf["shape"], dtype=dtype, device=META)
     part = take(whole, placed.slots, placed.box)
     shares = part.untyped_storage()._cdata == whole.untyped_storage()._cdata
     if is_cuda or not shares:
         form = contiguous(placed.shape, dtype, 0)
-        return Held(form, Storage(_rounded(form.storage_bytes, is_cuda), "batch"))
-    storage = leaves.setdefault(placed.name, Storage(whole.nbytes, "batch", 1))
+        size = _rounded(form.storage_bytes, is_cuda and not in_host)
+        return Held(form, Storage(size, "batch", in_host=in_host))
+    storage = leaves.setdefault(placed.name, Storage(whole.nbytes, "batch", 1, in_host))
     shape, stride = tuple(part.shape), tuple(part.stride())
     return Held(Form(shape, stride, dtype, int(part.storage_offset()), 0, whole.nbytes), storage)
 

@@ -1,4 +1,4 @@
-"""Rest: parameters and optimizer states that are in host memory while they are not used."""
+"""Rest: parameters, optimizer states and batches that are in host memory while not used."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from superscaler.graph.tensor import HOST, TensorKind
 from superscaler.ops.copies import TO_DEVICE
 from superscaler.transform.copies import Additions
 from superscaler.transform.select import matches
+
+CASTS = ("aten._to_copy.default",)
 
 
 def offload_states(graph: Graph) -> Graph:
@@ -49,7 +51,20 @@ def offload_parameters(graph: Graph, axes: Axes, patterns: tuple[str, ...]) -> t
                 f"parts (* matches one component), for example {', '.join(close)}"
             )
     chosen = {t.id for t in parameters if any(matches(t.name, p) for p in patterns)}
-    work = _Parameters(_resting(graph, chosen), axes, chosen)
+    work = _Uses(_resting(graph, chosen), axes, chosen)
+    for op in graph.operators:
+        work.reader(op)
+    return work.additions.done()
+
+
+def offload_batch(graph: Graph, axes: Axes) -> tuple[Graph, Axes]:
+    """The batch rests in host memory; each module's use of it is of a copy of its own, made in the
+    forward and made again in the backward.
+
+    What the forward makes of it by views and casts alone is made again for the backward.
+    """
+    chosen = {t.id for t in graph.of_kind(TensorKind.INPUT)}
+    work = _Uses(_resting(graph, chosen), axes, chosen)
     for op in graph.operators:
         work.reader(op)
     return work.additions.done()
@@ -60,7 +75,7 @@ def _resting(graph: Graph, chosen: Collection[int]) -> Graph:
     return replace(graph, tensors=tuple(tensors))
 
 
-class _Parameters:
+class _Uses:
     """The copies so far: (tensor, module, phase) -> the tensor in its place."""
 
     def __init__(self, graph: Graph, axes: Axes, chosen: set[int]) -> None:
@@ -77,6 +92,10 @@ class _Parameters:
             if new != t:
                 self.additions.renamed[op.id, t] = new
 
+    def is_cheap(self, maker: Operator) -> bool:
+        """Whether to make what an operator makes again for the backward, rather than keep it."""
+        return maker.target in CASTS or self.additions.axes.operators[maker.id].rule.is_view
+
     def back(self, t: int, reader: Operator) -> int:
         """What `reader` reads in place of tensor t; t itself where that stays."""
         key = (t, reader.module, reader.phase)
@@ -90,7 +109,7 @@ class _Parameters:
             maker = self.graph.operators[self.graph.producer.get(t, (-1, 0))[0]]
             if reader.phase is Phase.FORWARD or t not in self.graph.producer:
                 return t
-            if maker.phase is not Phase.FORWARD or len(maker.inputs) != 1 or len(maker.outputs) > 1:
+            if maker.phase is not Phase.FORWARD or not self.is_cheap(maker):
                 return t
             source = self.back(maker.inputs[0], reader)
             if source == maker.inputs[0]:
