@@ -16,7 +16,10 @@ NO_WORK = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strid
 
 
 def work_of(func: Any, args: Any, kwargs: Any, result: Any) -> OperatorWork | None:
-    """The work of one call of a torch operator; None for views, which do none."""
+    """The work of one call of a torch operator; None for views, which do none.
+
+    Products compute in the dtype of what they multiply, whatever they add up in.
+    """
     name = func.name().partition("::")[2].partition(".")[0]
     if name in NO_WORK or is_view(func):
         return None
@@ -24,8 +27,9 @@ def work_of(func: Any, args: Any, kwargs: Any, result: Any) -> OperatorWork | No
     outputs = list(tensors(result))
     shapes = tuple(tuple(t.shape) for t in inputs)
     moved = sum(t.numel() * t.dtype.itemsize for t in (*inputs, *outputs))
-    dtype = outputs[0].dtype if outputs else torch.float32
     count = flops(name, shapes, [tuple(t.shape) for t in outputs])
+    made = (inputs if count else outputs)[:1]
+    dtype = made[0].dtype if made else torch.float32
     return OperatorWork(str(func), str(dtype)[6:], count, float(moved), shapes)
 
 

@@ -81,6 +81,17 @@ def test_equal_calls_ask_for_their_duration_once_and_others_again() -> None:
     assert found.dtype == torch.int
 
 
+def test_products_are_timed_in_the_dtype_of_what_they_multiply() -> None:
+    """A block of attention adds up in single precision."""
+    counting = Counting()
+    q = meta(1, 2, 8, 4, dtype=torch.float16)
+    block = torch.ops.superscaler.attention_block.default
+    found, _ = counting.kernels.call(block, (q, q, q, None, 0.0, False, 1.0, 0), {})
+    assert found.dtype == torch.float32
+    assert counting.asked[0].dtype == "float16"
+    assert counting.asked[0].flops == 2 * 2 * 8 * 8 * (4 + 4)
+
+
 def test_one_and_true_are_different_arguments() -> None:
     kernels = Counting().kernels
     made = [kernels.call(aten.full.default, ([2], x), {"device": "meta"})[0] for x in (1, True)]

@@ -144,3 +144,12 @@ def test_a_run_keeps_the_rows_of_runs_before(
     monkeypatch.setattr(bench_plans, "run", None)  # it has no cell left to run
     bench_plans.main()
     assert out.read_text() == written
+
+
+def test_sequences_are_split_through_attention_where_it_is_an_operator() -> None:
+    cell = replace(tiny(4), has_attention=True)
+    found = [c for c in ours(cell) if c.text.startswith("context_parallel(")]
+    assert {(c.width, c.stages) for c in found} == {(4, 1), (2, 2)}
+    assert not any(c.text.startswith("context_parallel(") for c in ours(tiny(4)))
+    ringed = next(c for c in found if "ring=True" in c.text and c.stages == 1)
+    assert floor(cell, ringed).step_us > 0

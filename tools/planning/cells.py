@@ -24,7 +24,8 @@ class Cell:
     `heads` and `layers` limit tensor and pipeline parallelism, `most_stages` conventional
     pipelines. `blocks` are the module patterns that recompute runs again, one region each,
     `some_blocks` patterns of some of them. `depth` names the setting that makes the model deeper,
-    `thin` two small values of it; `has_sequence`: there is one to split between products.
+    `thin` two small values of it; `has_sequence`: there is one to split between products,
+    `has_attention`: attention is an operator, so that it can be split as well.
     `embedding` and `head` are modules over a huge vocabulary; `count` modules `repeated`.* run
     several times a step, after `first`.
     """
@@ -42,6 +43,7 @@ class Cell:
     thin: tuple[int, int] = (1, 2)
     most_stages: int = 1 << 30
     has_sequence: bool = True
+    has_attention: bool = False
     embedding: str = ""
     head: str = ""
     repeated: str = ""
@@ -101,7 +103,18 @@ def gpt(devices: int, seq: int, fused: bool) -> Cell:
     size = f"{layers}L/{hidden}, {seq // 1024}k, {'fused' if fused else 'plain'} attention"
     spec = f"{EXAMPLES}/gpt.py:workload"
     some = tuple(f"layers.{{0-{layers * n // 4 - 1}}}" for n in (1, 2, 3))
-    return Cell("gpt", size, devices, spec, settings, heads, layers, "layers.*", some)
+    return Cell(
+        "gpt",
+        size,
+        devices,
+        spec,
+        settings,
+        heads,
+        layers,
+        "layers.*",
+        some,
+        has_attention=fused,
+    )
 
 
 def swin(devices: int) -> Cell:

@@ -24,11 +24,29 @@ def ours(cell: Cell) -> list[Candidate]:
         whole = [c for c in pipelines if not cell.count % c.stages]
         found = [*flat, *_renamed(cell, whole, "three_f_one_b")]
         return [*found, *_coshard(cell, found, FIRST_PARTS)]
-    found = list(plain)
+    found = [*plain, *_context(cell)]
     if cell.embedding:
         found += _renamed(cell, pipelines, "interlaced")
         found += _over_replicas(cell, [c for c in flat if "zero=3" not in c.text])
     return [*found[len(plain) :], *_coshard(cell, found, FIRST_PARTS)]
+
+
+def _context(cell: Cell) -> Iterator[Candidate]:
+    """The sequence over devices through attention, keys and values gathered or in a ring."""
+    widths = [n for n in (2, 4, 8) if cell.has_attention and cell.devices % n == 0]
+    for cp, tp, pp, ring in product(widths, (1, 2, 4, 8), (1, 2, 4, 8), (False, True)):
+        dp, rest = divmod(cell.devices, cp * tp * pp)
+        if rest or not dp or cell.heads % tp:
+            continue
+        for zero in (1,) if pp > 1 else (1, 2, 3):
+            ways = [f"{k}={v}" for k, v in (("dp", dp), ("tp", tp)) if v > 1]
+            more = [f"zero={zero}", *(["ring=True"] if ring else []), MICROBATCHES]
+            outer = [f"pp={pp}"] if pp > 1 else []
+            text, inside = (
+                f"context_parallel({', '.join([f'cp={cp}', *ways, *middle, *more])})"
+                for middle in (outer, [])
+            )
+            yield Candidate(text, inside, inside, dp, dp * cp * tp, pp)
 
 
 def variants(cell: Cell, best: Iterable[Candidate]) -> list[Candidate]:
