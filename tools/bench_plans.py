@@ -9,10 +9,11 @@ device; each of them is simulated, or ruled out by a floor of its time or its me
 (planning/thin.py). Ours add co-shard (of all blocks or of some), interlaced pipelines, huge
 vocabularies over all devices, sequences split through attention, 3F1B, stages placed by the solver
 and bidirectional pipelines. The best of either side is simulated whole, by the same simulator, on
-plans/clusters/v100-32g-8.yaml: microbatches of one sample, a global batch of 256 (evoformer: 128, and from one and two blocks a
-stage), mixed precision (float16 arithmetic under autocast, float32 parameters, gradients and two
-float32 states). "out of memory" is above 32e9 bytes on some device. Rows of runs before are kept
-(beside the table, as JSON). Any cell can be recomputed with the plan in its row:
+plans/clusters/v100-32g-8.yaml: microbatches of one sample, a global batch of 256 (evoformer: 128,
+and from one and two blocks a stage), mixed precision (float16 arithmetic under autocast, float32
+parameters, gradients and two float32 states). "out of memory" is above 32e9 bytes on some device.
+Rows of runs before are kept (beside the table, as JSON). Any cell can be recomputed with the
+plan in its row:
 
     superscaler simulate examples/gpt.py:workload --set ... --plan PLAN --cluster v100-32g-8x4
 """
