@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,11 @@ class Route:
         if self.paths is None or self.collapse in ("", "concat") or self.concat_slot >= 0:
             return False
         return all(not p.steps for p in self.paths.values())
+
+    @cached_property
+    def exchanges(self) -> dict[Time, Any]:
+        """What `general.exchanges` has found so far, by time key."""
+        return {}
 
     @cached_property
     def kept(self) -> tuple[int, ...]:

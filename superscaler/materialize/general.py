@@ -39,7 +39,15 @@ class Exchange:
 
 
 def exchanges(route: Route, key: Time) -> dict[int, Exchange]:
-    """Rank -> its part in bringing the tensor to the readers' parts at time key `key`."""
+    """Rank -> its part in bringing the tensor to the readers' parts at time key `key`; found once
+    for each route."""
+    if key not in route.exchanges:
+        route.exchanges[key] = _exchanges(route, key)
+    found: dict[int, Exchange] = route.exchanges[key]
+    return found
+
+
+def _exchanges(route: Route, key: Time) -> dict[int, Exchange]:
     plan: dict[int, Exchange] = {}
     sources = _source_parts(route, key)
     own_values = _own_value_dims(route)
