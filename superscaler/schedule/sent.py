@@ -42,23 +42,25 @@ def sent_between(
     groups: Sequence[tuple[int, ...]],
     works: Sequence[Work],
     tick_us: float,
+    links: bool = True,
 ) -> Sent:
     """Works and lanes for `transfers` between `works`, which are the tasks on one lane a group.
 
     A critical path waits for a lane no longer than the lane is busy. So those that are busy for
-    less than SMALL of the step are left out, and what takes no other lane is a latency.
+    less than SMALL of the step are left out (all without `links`), and what takes no other lane is
+    a latency.
     """
     bundles = _bundled(tasks, transfers, groups)
     busy: dict[Link, float] = defaultdict(float)
-    for (_, links), bundle in bundles.items():
-        for link in links:
+    for (_, taken), bundle in bundles.items():
+        for link in taken if links else ():
             busy[link] += bundle.duration_us
     least = SMALL * tick_us * _longest_lane(works)
     lanes = sorted(link for link, us in busy.items() if us >= least)
     number = {link: len(groups) + i for i, link in enumerate(lanes)}
     sent = Sent([Lane(groups[group], name) for group, name in lanes])
-    for (sources, links), bundle in bundles.items():
-        on = tuple(number[link] for link in links if link in number)
+    for (sources, taken), bundle in bundles.items():
+        on = tuple(number[link] for link in taken if link in number)
         ticks = round(bundle.duration_us / tick_us)
         if on and ticks:
             _add_work(sent, works, sources, on, ticks, list(bundle.readers))

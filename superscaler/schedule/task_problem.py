@@ -18,9 +18,9 @@ TICKS = 100_000  # of a step that runs its tasks one after the other on each dev
 _LABEL = re.compile(r"(forward|backward|weight|update)_(\d+)")
 
 
-def task_problem(tasks: TaskGraph, costs: StepCosts) -> Problem:
+def task_problem(tasks: TaskGraph, costs: StepCosts, links: bool = True) -> Problem:
     """Works are tasks, by number, then what is sent between them; devices that run the same tasks
-    are one lane and one memory."""
+    are one lane and one memory. Without `links` what is sent is a latency."""
     groups = _device_groups(tasks)
     lane_of = {d: i for i, group in enumerate(groups) for d in group}
     tick_us = _tick_us(tasks, costs, lane_of)
@@ -34,7 +34,7 @@ def task_problem(tasks: TaskGraph, costs: StepCosts) -> Problem:
         duration = max(1, round(costs.duration_us[task.segment] / tick_us))
         name = f"{segment.name}{list(task.time)}"
         works.append(Work(name, kind, stage, microbatch, lanes, duration))
-    sent = sent_between(tasks, costs.transfers, groups, works, tick_us)
+    sent = sent_between(tasks, costs.transfers, groups, works, tick_us, links)
     return Problem(
         (*(Lane(group) for group in groups), *sent.lanes),
         (*works, *sent.works),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from superscaler.cluster.cluster import Cluster
@@ -10,7 +10,7 @@ from superscaler.materialize.program import Program
 from superscaler.schedule.orders import Action, PipelineOrder
 from superscaler.schedule.portfolio import actions_of, apply_order, portfolio
 from superscaler.schedule.problem import Kind, Problem, Schedule
-from superscaler.schedule.replay import lane_order
+from superscaler.schedule.replay import lane_order, length, replay
 from superscaler.schedule.solver import Progress, solve
 from superscaler.schedule.task_problem import task_problem, timed
 from superscaler.schedule.validate import validate_schedule
@@ -47,16 +47,45 @@ def best_order(
     The order found is never worse than `known`, where that fits. Raises ScheduleError when the step
     does not fit the memory in any order.
     """
-    problem = task_problem(program.tasks, step_costs(program, cluster))
-    hints = None
-    if known is not None:
-        hints = [*portfolio(problem, objective), _applied(problem, known, objective)]
-    schedule = solve(
-        problem, time_limit_s=time_limit_s, objective=objective, progress=progress, hints=hints
-    )
+    costs = step_costs(program, cluster)
+    problem, plain = (task_problem(program.tasks, costs, links) for links in (True, False))
+    share = 0.5 if len(problem.works) > len(plain.works) else 1.0
+    hints = None if known is None else [_applied(plain, known, objective)]
+    schedule = _solved(plain, hints, objective, share * time_limit_s, progress)
+    if share < 1:  # the order is a hint for where what is sent is decided as well
+        lines = _with_links(problem, lane_order(plain, schedule.start))
+        hints = [_timed_as(problem, lines, schedule.made_by, objective)]
+        schedule = _solved(problem, hints, objective, share * time_limit_s, progress)
     found = timed(program.tasks, problem, schedule)
     validate_schedule(program.tasks, found)
     return Ordered(replace(program, timed=found), problem, schedule)
+
+
+def _solved(
+    problem: Problem,
+    hints: list[Schedule] | None,
+    objective: str,
+    time_limit_s: float,
+    progress: Callable[[Progress], None] | None,
+) -> Schedule:
+    """The solver's schedule, with further hints beside those that it has anyway."""
+    if hints is not None:
+        hints = [*portfolio(problem, objective), *hints]
+    return solve(
+        problem, time_limit_s=time_limit_s, objective=objective, progress=progress, hints=hints
+    )
+
+
+def _with_links(problem: Problem, lines: Sequence[Sequence[int]]) -> list[Sequence[int] | None]:
+    """An order of what devices compute, with what is sent as soon as it is there."""
+    return [*lines, *[None] * (len(problem.lanes) - len(lines))]
+
+
+def _timed_as(
+    problem: Problem, lines: Sequence[Sequence[int] | None], name: str, objective: str
+) -> Schedule:
+    start = replay(problem, lines)
+    return Schedule(start, length(problem, start, objective), 0, "heuristic", name)
 
 
 STANDS_FOR = {
