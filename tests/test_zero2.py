@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from subjects import Subject, gpt
+from subjects import Subject, gpt, mlp
 
 import superscaler as ss
 from superscaler.compiler import CompiledProgram
@@ -77,6 +77,18 @@ def test_what_cannot_be_reduced_at_each_microbatch_is_said() -> None:
     assert not any("reduced once a step" in note for note in plain)
     assert any(
         note.startswith("reduced once a step, not at each microbatch: ")
-        and "gradients that tasks share: layers.0.attention" in note
+        and "gradients, which other stages or parts in time read too: layers.0.attention" in note
         for note in parts
     )
+
+
+def test_a_gradient_is_not_reduced_both_ways() -> None:
+    """Clipping reads gradients on another stage: all of its readers take them once a step."""
+    subject, cluster = mlp(clip=0.1, layers=6, hidden=64), ss.Cluster.load("v100-32g-8x4")
+    found = [
+        ss.compile(subject.graph, f"hybrid(dp=2, pp=2, zero={z}, microbatches=4)", cluster)
+        for z in (1, 2)
+    ]
+    one, two = (p.simulate().classes[-1].sent_bytes for p in found)  # of the last stage
+    assert one == two
+    assert subject.check(found[1].files).ok

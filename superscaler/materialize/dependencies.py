@@ -157,8 +157,7 @@ def _early_read(
         return None
     item_bytes = work.partition.graph.tensors[tensor].dtype.itemsize
     early, rest = work.route(source, between, item_bytes), work.route(between, target, item_bytes)
-    is_early = _scope(work, tensor, early, reader)[1] and rest.is_local_sum
-    if not is_early:
+    if not _all_early(work, tensor, source, early):
         work.late.append(tensor)
         return None
     conversion = _conversion(work, tensor, early, value_name(work.partition, tensor), reader)
@@ -167,6 +166,20 @@ def _early_read(
     work.conversions[conversion.id] = conversion
     kept = tuple((0,) if s == FIRST else s for s in rest.match.sources if s != ALL)
     return Read(ValueRef(total, kept), -1, rest.cut)
+
+
+def _all_early(work: _Work, tensor: int, source: Layout, early: Route) -> bool:
+    """Whether all who read a gradient after all microbatches can take it from what is reduced at
+    each: else it would be kept whole as well."""
+    item_bytes = work.partition.graph.tensors[tensor].dtype.itemsize
+    for reader, i in work.partition.graph.consumers[tensor]:
+        target = input_layout(work.partition, reader, i)
+        if ALL not in match_time(source, target).sources:
+            continue
+        is_early = _scope(work, tensor, early, reader)[1]
+        if not is_early or not work.route(early.target, target, item_bytes).is_local_sum:
+            return False
+    return True
 
 
 def _direct(name: str, route: Route) -> ValueRef:
@@ -322,8 +335,8 @@ def _notes(work: _Work) -> list[str]:
     if work.late:
         late = list(dict.fromkeys(work.late))
         found.append(
-            f"reduced once a step, not at each microbatch: {len(late)} gradients that tasks share: "
-            f"{_listed(work, late)}"
+            f"reduced once a step, not at each microbatch: {len(late)} gradients, which other "
+            f"stages or parts in time read too: {_listed(work, late)}"
         )
     return found
 

@@ -69,7 +69,7 @@ class _Leaf:
     """What the manifest says of one leaf of the batch."""
 
     def __init__(self, leaf: Mapping[str, Any]) -> None:
-        self.name = str(leaf["name"])
+        self.name = str(leaf.get("name", "a leaf that the step does not read"))
         self._shape = None if leaf.get("shape") is None else torch.Size(leaf["shape"])
         self._dtype = None if leaf.get("dtype") is None else as_dtype(leaf["dtype"])
 

@@ -21,10 +21,10 @@ def best_ahead(program: Program, cluster: Cluster) -> Program:
     """The program, its tasks in the order they have, with the copies ahead that make its step the
     shortest within the devices' memory; where none fits, with those that take the least."""
 
-    def judged(candidate: Program) -> tuple[int, int]:
+    def judged(candidate: Program) -> tuple[int, float]:
         problem = task_problem(candidate.tasks, step_costs(candidate, cluster))
         start = replay(problem, _lines(candidate, problem))
-        return excess(problem, start), length(problem, start)
+        return excess(problem, start), length(problem, start) * problem.tick_us
 
     return min(_candidates(program), key=judged)
 

@@ -54,14 +54,14 @@ class Additions:
         return op, self._axes(op)
 
     def again(self, view: Operator, source: int, suffix: str) -> Added:
-        """A view of the forward, in the backward, of another tensor."""
-        new = self._like(view.outputs[0], suffix)
+        """A view of the forward, with all its outputs, in the backward, of another tensor."""
+        new = tuple(self._like(t, suffix) if t >= 0 else t for t in view.outputs)
         op = replace(
             view,
             id=self._number(),
-            name=self.tensors[new].name,
+            name=self.tensors[next(t for t in new if t >= 0)].name,
             inputs=(source,),
-            outputs=(new,),
+            outputs=new,
             phase=Phase.BACKWARD,
             forward=view.id,
         )

@@ -73,18 +73,18 @@ class _Activations:
         if maker is None:
             return t
         added = self.additions
-        before = added.before.setdefault(reader.id, [])
+        before, place = added.before.setdefault(reader.id, []), 0
         if self.axes.operators[maker.id].rule.is_view and len(maker.inputs) == 1:
             source = self.back(maker.inputs[0], module, reader)
             if source == maker.inputs[0]:
                 return t
-            new = added.again(maker, source, "back")
+            new, place = added.again(maker, source, "back"), self.graph.producer[t][1]
         else:
             out = added.copy(TO_HOST, t, "host", reader, Phase.FORWARD)
             added.after.setdefault(maker.id, []).append(out)
             new = added.copy(TO_DEVICE, out[0].outputs[0], "back", reader, Phase.BACKWARD)
         before.append(new)
-        self.copies[t, module] = new[0].outputs[0]
+        self.copies[t, module] = new[0].outputs[place]
         return self.copies[t, module]
 
     def is_made(self, t: int) -> bool:

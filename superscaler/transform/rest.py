@@ -116,5 +116,9 @@ class _Uses:
                 return t
             new = added.again(maker, source, "here")
         before.append(new)
-        self.copies[key] = new[0].outputs[0]
+        self.copies[key] = new[0].outputs[self.place(t)]
         return self.copies[key]
+
+    def place(self, t: int) -> int:
+        """Which output of its maker a tensor is; 0 for what rests."""
+        return 0 if t in self.chosen else self.graph.producer[t][1]
