@@ -210,3 +210,24 @@ def test_no_such_operator() -> None:
 def test_device_out_of_range() -> None:
     message = refuse("stages: [{devices: [5]}]\n", ss.Cluster(4))
     assert "device 5 is out of range; the cluster has devices 0 to 3; use fewer devices" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("zero(dp='2')", r"zero takes a whole number as dp, found '2'"),
+        ("zero(dp=True)", r"zero takes a whole number as dp, found True"),
+        ("hybrid(recompute=True)", r"hybrid takes a text as recompute, found True"),
+        ("offload(hybrid(), batch='no')", r"offload takes True or False as batch, found 'no'"),
+        ("coshard(hybrid(), parts=2.5)", r"coshard takes a whole number as parts, found 2.5"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(text: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        policies.parse_plan(text)
+
+
+def test_updates_split_on_no_mesh_dim() -> None:
+    plan = Plan.from_yaml("stages: [{devices: [0, 1], mesh: {dp: 2}}]\noptimizer: {split: nope}")
+    with pytest.raises(PlanError, match=r"split 'nope': no stage has such a mesh dim; .* dp"):
+        mlp().compile(plan)

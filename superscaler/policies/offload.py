@@ -17,7 +17,8 @@ def offload(
     ahead: int | Literal["auto"] = 2,
     batch: bool = False,
 ) -> Plan:
-    """`plan` with activations, optimizer states, parameters or the batch in host memory.
+    """`plan` with activations, optimizer states, parameters or the batch in host memory, beside
+    what it has there already.
 
     `activations` are patterns of modules whose backward reads them from there, `parameters` those
     of parameters that are copied in at each use, separated by spaces; with `batch` each part of the
@@ -30,6 +31,12 @@ def offload(
     is_number = isinstance(ahead, int) and not isinstance(ahead, bool)
     if ahead != "auto" and (not is_number or int(ahead) < 1):
         raise PlanError(f"offload: ahead is {ahead!r}; expected auto or a whole number above 0")
-    patterns = (tuple(activations.split()), tuple(parameters.split()))
-    chosen = PlanOffload(patterns[0], optimizer, patterns[1], ahead, batch)
+    before = plan.offload
+    chosen = PlanOffload(
+        tuple(dict.fromkeys((*before.activations, *activations.split()))),
+        before.optimizer or optimizer,
+        tuple(dict.fromkeys((*before.parameters, *parameters.split()))),
+        before.ahead if ahead == PlanOffload().ahead else ahead,
+        before.batch or batch,
+    )
     return replace(plan, offload=chosen)

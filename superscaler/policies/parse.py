@@ -29,6 +29,7 @@ POLICIES: dict[str, Callable[..., Plan]] = {
         offload,
     )
 }
+KINDS = {"int": (int, "a whole number"), "str": (str, "a text"), "bool": (bool, "True or False")}
 WAY = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"
 
 
@@ -62,10 +63,18 @@ def _made(text: str, call: ast.Call) -> Plan:
                 f"plan {text!r}: {name} takes {'a policy call' if key == 'plan' else 'a value'} as "
                 f"{key}, found {value if key == 'plan' else 'a policy call'!r}"
             )
+        _check_kind(text, name, key, known[key].annotation, value)
     missing = [k for k, p in known.items() if p.default is p.empty and k not in arguments]
     if missing:
         raise PlanError(f"plan {text!r}: {name} needs {', '.join(missing)}")
     return policy(**arguments)
+
+
+def _check_kind(text: str, name: str, key: str, annotation: object, value: object) -> None:
+    """Raises PlanError for a value of another kind than the argument is of."""
+    kind, words = KINDS.get(str(annotation), (object, ""))
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise PlanError(f"plan {text!r}: {name} takes {words} as {key}, found {value!r}")
 
 
 def _value(text: str, node: ast.expr) -> object:

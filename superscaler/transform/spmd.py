@@ -38,6 +38,7 @@ SplitTable = dict[str, dict[int, Rank]]  # mesh dim -> axis -> rank
 
 def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     """The partition that the plan's stages, splits and optimizer entry describe."""
+    _check_shards(plan)
     work = _Work(
         graph, axes, plan, split_table(graph, axes, plan), assign_stages(graph, axes, plan)
     )
@@ -48,6 +49,16 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     if plan.splits_backward:
         placed = split_backward(graph, placed)
     return Partition(graph, axes, tuple(placed))
+
+
+def _check_shards(plan: Plan) -> None:
+    """Raises PlanError where updates are split on a mesh dim that no stage has."""
+    found = sorted({name for stage in plan.stages for name in stage.mesh})
+    if plan.optimizer.split and plan.optimizer.split not in found:
+        raise PlanError(
+            f"optimizer: split {plan.optimizer.split!r}: no stage has such a mesh dim; expected "
+            f"one of {', '.join(found) or 'none, as there are none'}"
+        )
 
 
 def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
