@@ -16,6 +16,7 @@ from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.context import context_axes
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import find_axes, matches
+from superscaler.transform.shards import check_shards
 from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
@@ -38,7 +39,7 @@ SplitTable = dict[str, dict[int, Rank]]  # mesh dim -> axis -> rank
 
 def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     """The partition that the plan's stages, splits and optimizer entry describe."""
-    _check_shards(plan)
+    check_shards(plan)
     work = _Work(
         graph, axes, plan, split_table(graph, axes, plan), assign_stages(graph, axes, plan)
     )
@@ -49,16 +50,6 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     if plan.splits_backward:
         placed = split_backward(graph, placed)
     return Partition(graph, axes, tuple(placed))
-
-
-def _check_shards(plan: Plan) -> None:
-    """Raises PlanError where updates are split on a mesh dim that no stage has."""
-    found = sorted({name for stage in plan.stages for name in stage.mesh})
-    if plan.optimizer.split and plan.optimizer.split not in found:
-        raise PlanError(
-            f"optimizer: split {plan.optimizer.split!r}: no stage has such a mesh dim; expected "
-            f"one of {', '.join(found) or 'none, as there are none'}"
-        )
 
 
 def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
