@@ -10,13 +10,14 @@ Part = tuple[int, tuple[int, ...]]  # a segment and a time index: a task
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """What the tasks `sources` make reaches the tasks `readers`: `duration_us` on link `link` of
-    each of `devices`."""
+    each of `devices`. Of that, `latency_us` is once for all that travel together."""
 
     sources: tuple[Part, ...]
     readers: tuple[Part, ...]
     devices: tuple[int, ...]
     link: str
     duration_us: float
+    latency_us: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,15 @@ class Sent:
 
 @dataclass
 class _Bundle:
-    """What the same tasks send over the same links, one after the other."""
+    """What the same tasks send over the same links, together where messages may be."""
 
-    duration_us: float = 0.0
+    moving_us: float = 0.0
+    latency_us: float = 0.0
     readers: dict[int, None] = field(default_factory=dict)  # in the order that they are named
+
+    @property
+    def duration_us(self) -> float:
+        return self.latency_us + self.moving_us
 
 
 Link = tuple[int, str]  # a group of devices and the name of a link of theirs
@@ -82,7 +87,8 @@ def _bundled(
     for t in transfers:
         links = tuple(sorted({(group_of[d], t.link) for d in t.devices}))
         bundle = found[numbers(t.sources), links]
-        bundle.duration_us += t.duration_us
+        bundle.moving_us += t.duration_us - t.latency_us
+        bundle.latency_us = max(bundle.latency_us, t.latency_us)
         bundle.readers.update(dict.fromkeys(numbers(t.readers)))
     return found
 

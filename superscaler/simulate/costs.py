@@ -11,6 +11,7 @@ from typing import Any
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.emit.assemble import find_outside_reads
+from superscaler.emit.buckets import single_step
 from superscaler.emit.constants import Time
 from superscaler.emit.local import PartIndex, local_shape
 from superscaler.emit.segment import Emission, segment_function
@@ -55,11 +56,13 @@ class SegmentCost:
 
 @dataclass(frozen=True, slots=True)
 class ConversionCost:
-    """A conversion between tasks at one time key: from start to end, and where."""
+    """A conversion between tasks at one time key: from start to end, and where. `latency_us` of
+    it is once for all that share a message."""
 
     duration_us: float
     link: str
     ranks: tuple[int, ...]
+    latency_us: float = 0.0
 
 
 def segment_costs(
@@ -94,7 +97,7 @@ def _conversion_cost(
         return _exchange_cost(machine, route, key, item)
     path = route.paths[key]
     ranks = tuple(sorted({*path.source.ravel().tolist(), *path.target.ravel().tolist()}))
-    total = 0.0
+    total, latencies = 0.0, []
     for step in path.steps:
         if step.kind == "chunk":
             continue
@@ -108,7 +111,9 @@ def _conversion_cost(
         else:
             group = group_of(array, first, step.dims)
         total += machine.collective_us(step.kind, size, group)
-    return ConversionCost(total, machine.link(ranks), ranks)
+        latencies.append(machine.collective_us(step.kind, 1, group))
+    shared = min(latencies[0], total) if single_step(conversion) and latencies else 0.0
+    return ConversionCost(total, machine.link(ranks), ranks, shared)
 
 
 def _exchange_cost(machine: Machine, route: Route, key: Time, item: int) -> ConversionCost:

@@ -38,7 +38,11 @@ def transfers_of(program: Program, cluster: Cluster, profile: Profile | None) ->
                 sources = tuple((maker, time) for time in c.route.source_times(key))
                 written = tuple(key[i] for i in c.route.written)
                 reading = tuple((r, time) for r in others for time in parts[r][written])
-                found.append(Transfer(sources, reading, cost.ranks, cost.link, cost.duration_us))
+                found.append(
+                    Transfer(
+                        sources, reading, cost.ranks, cost.link, cost.duration_us, cost.latency_us
+                    )
+                )
     return found
 
 

@@ -125,3 +125,14 @@ def stage_tasks(program: CompiledProgram) -> dict[int, list[tuple[str, tuple[int
         rank: [(name, time) for name, time in entries if name.startswith(phases)]
         for rank, entries in program.listing.schedules.items()
     }
+
+
+def test_what_travels_together_has_one_latency() -> None:
+    """Gradients of a replica are some messages of many tensors."""
+    subject, on = gpt(layers=4, batch=8), ss.Cluster.load("v100-32g-8x2")
+    plan = "hybrid(dp=2, zero=1, microbatches=2)"
+    program = ss.compile(subject.graph, plan, on, axes=subject.axes)
+    found = task_problem(program.program.tasks, step_costs(program.program, on))
+    ticks = [*(w.duration for w in sent(found)), *(e.latency for e in found.edges)]
+    longest = max(ticks) * found.tick_us
+    assert 0 < longest < 2 * program.simulate().classes[0].busy_us["nvlink"]
