@@ -10,7 +10,7 @@ from superscaler.schedule.costs import Part, Transfer
 from superscaler.schedule.problem import Edge, Kind, Lane, Work
 from superscaler.schedule.tasks import TaskGraph
 
-SMALL = 0.01  # of the step: lanes that are busy for less are not worth deciding
+SMALL = 0.01  # of what the fullest group computes: lanes busy for less are not worth deciding
 
 
 @dataclass

@@ -29,7 +29,7 @@ class Ordered:
 
     @property
     def order(self) -> PipelineOrder:
-        """The order of the stages' tasks as text that a plan can hold: a line for each lane."""
+        """The order of the stages' tasks as text that a plan can hold: a line for each group."""
         return order_of(self.problem, self.schedule)
 
 

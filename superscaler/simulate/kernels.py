@@ -14,18 +14,8 @@ import torch
 
 import superscaler.runtime.kernels  # noqa: F401  (makes the operators known)
 from superscaler.cluster.operators import OperatorWork
+from superscaler.simulate.record import Kernel
 from superscaler.simulate.work import is_view, tensors, view_work, work_of
-
-
-@dataclass(frozen=True, slots=True)
-class Took:
-    """A kernel of a call: the operator, its duration, the shapes it writes, their bytes, flops."""
-
-    target: str
-    duration_us: float
-    shapes: str
-    num_bytes: int
-    flops: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +33,7 @@ class _Made:
 @dataclass(frozen=True, slots=True)
 class _Call:
     made: Any  # _Made or None, in the nested lists that the operator returns
-    took: Took | None
+    took: Kernel | None
 
 
 @dataclass
@@ -54,8 +44,9 @@ class Kernels:
     duration_us: Callable[[OperatorWork], float]
     _known: dict[Hashable, _Call | None] = field(default_factory=dict)
 
-    def call(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Took | None]:
-        """What the operator returns, and the kernel that it is; None: a view, on a GPU."""
+    def call(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Kernel | None]:
+        """What the operator returns, and the kernel that it is, of no line yet; None: a view, on a
+        GPU."""
         given = list(tensors((args, kwargs)))
         if not all(t.is_meta for t in given):  # an optimizer counts its steps in real numbers
             return self._run(func, args, kwargs)
@@ -69,11 +60,11 @@ class Kernels:
             self._known[key] = None if made is _OTHER else _Call(made, took)
         return result, took
 
-    def _run(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Took | None]:
+    def _run(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Kernel | None]:
         result = _AS_KERNELS_LAY_OUT.get(func, func)(*args, **kwargs)
         return result, self._took(func, args, kwargs, result)
 
-    def _took(self, func: Any, args: Any, kwargs: Any, result: Any) -> Took | None:
+    def _took(self, func: Any, args: Any, kwargs: Any, result: Any) -> Kernel | None:
         work = work_of(func, args, kwargs, result)
         if work is None and (self.is_cuda or not is_view(func)):
             return None  # a GPU does not hear of views
@@ -81,7 +72,7 @@ class Kernels:
         outputs = list(tensors(result))
         size = sum(t.numel() * t.dtype.itemsize for t in outputs) if work else 0
         shapes = ", ".join(f"{str(t.dtype)[6:]}{list(t.shape)}" for t in outputs[:4])
-        return Took(found.target, self.duration_us(found), shapes, size, found.flops)
+        return Kernel(-1, found.target, self.duration_us(found), shapes, size, found.flops)
 
 
 _OTHER = object()  # a result that cannot be made again from its form

@@ -7,6 +7,7 @@ and the lifetimes of all storages are those of the real call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -147,10 +148,7 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         result, took = self._kernels.call(func, args, kwargs)
         self.see(result, func is TO_HOST)
         if took is not None and not (self._is_paused or self._is_quiet):
-            kernel = Kernel(
-                self.line, took.target, took.duration_us, took.shapes, took.num_bytes, took.flops
-            )
-            self.kernels.append(kernel)
+            self.kernels.append(replace(took, line=self.line))
             self.steps.append(Run(took.duration_us, len(self.kernels) - 1))
         return result
 
