@@ -30,7 +30,11 @@ class TensorDraft:
 
 @dataclass
 class OperatorDraft:
-    """An operator; `origin` tells operators of one call of the user's from those of another."""
+    """An operator.
+
+    `nodes` are the autograd nodes that it belongs to, several where calls alike became one: each
+    with its number and what tells operators of one call of the user's from those of another.
+    """
 
     target: str
     args: tuple[Any, ...]
@@ -42,8 +46,7 @@ class OperatorDraft:
     source: str = ""
     forward: int = -1
     name: str = ""  # "" to be named after module and target
-    seq_nr: int = -1
-    origin: str = ""
+    nodes: tuple[tuple[int, str], ...] = ()
     sums_gradients: bool = False
 
 
@@ -83,6 +86,9 @@ class Draft:
         args, kwargs = _number_inputs((args, kwargs), inputs)
         same = (details.get("phase"), target, repr(args), repr(kwargs), tuple(inputs))
         if same in self.known:
+            known = self.producer(self.known[same][0])
+            assert known is not None
+            known.nodes += details.get("nodes", ())
             return self.known[same]
         number = len(self.operators)
         results = tuple(self.tensor(*output) for output in outputs)

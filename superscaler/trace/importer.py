@@ -141,12 +141,13 @@ class Importer:
         )
         stack = meta.get("fwd_nn_module_stack" if is_backward else "nn_module_stack")
         origin = meta.get("from_node")
+        call = origin[-1].name if origin and not is_backward else ""
+        seq_nr = meta.get("seq_nr", -1)
         return {
             "phase": Phase.BACKWARD if is_backward else Phase.FORWARD,
             "module": module_path(stack),
             "source": self._source(node),
-            "seq_nr": meta.get("seq_nr", -1),
-            "origin": origin[-1].name if origin and not is_backward else "",
+            "nodes": () if seq_nr < 0 else ((seq_nr, call),),
             "sums_gradients": bool(meta.get("is_gradient_acc")),
         }
 
@@ -199,16 +200,16 @@ def link_backward(draft: Draft, live: list[int]) -> None:
     Of the live forward operators of one autograd node, which share a number, it is the last.
     """
     last: dict[int, int] = {}
-    origins: dict[int, str] = {}
+    calls: dict[int, str] = {}
     for number in live:
         op = draft.operators[number]
-        if op.phase is not Phase.FORWARD or op.seq_nr < 0 or not _is_floating(draft, op):
-            continue
-        if origins.setdefault(op.seq_nr, op.origin) == op.origin:
-            last[op.seq_nr] = number
+        if op.phase is Phase.FORWARD and _is_floating(draft, op):
+            for seq_nr, call in op.nodes:
+                if calls.setdefault(seq_nr, call) == call:
+                    last[seq_nr] = number
     for op in draft.operators:
-        if op.phase is Phase.BACKWARD and op.seq_nr >= 0 and not op.sums_gradients:
-            op.forward = last.get(op.seq_nr, -1)
+        if op.phase is Phase.BACKWARD and op.nodes and not op.sums_gradients:
+            op.forward = last.get(op.nodes[0][0], -1)
             _inherit(op, draft.operators[op.forward] if op.forward >= 0 else None)
     _place_sums(draft)
 

@@ -80,9 +80,10 @@ class _Activations:
                 return t
             new, place = added.again(maker, source, "back"), self.graph.producer[t][1]
         else:
-            out = added.copy(TO_HOST, t, "host", reader, Phase.FORWARD)
+            like = reader if reader.forward >= 0 else maker
+            out = added.copy(TO_HOST, t, "host", like, Phase.FORWARD)
             added.after.setdefault(maker.id, []).append(out)
-            new = added.copy(TO_DEVICE, out[0].outputs[0], "back", reader, Phase.BACKWARD)
+            new = added.copy(TO_DEVICE, out[0].outputs[0], "back", like, Phase.BACKWARD)
         before.append(new)
         self.copies[t, module] = new[0].outputs[place]
         return self.copies[t, module]

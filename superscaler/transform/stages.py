@@ -7,7 +7,7 @@ from collections.abc import Collection
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
-from superscaler.graph.operator import Phase
+from superscaler.graph.operator import Operator, Phase
 from superscaler.ops.copies import COPIES
 from superscaler.plan import Plan
 from superscaler.transform.cuts import by_cost, by_first
@@ -122,22 +122,55 @@ def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
 
 def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:
     """Backward operators go with their forward, but never to a later stage than what they read
-    from the backward; updates go to the first stage that reads the parameter."""
+    from the backward; what comes after the backward (clipping) goes where most of what it reads
+    is; a copy goes with its reader; updates go to the first stage that reads the parameter."""
     stage = [0] * len(graph.operators)
     last = max(forward.values(), default=0)
+    after = _after_backward(graph)
     for op in graph.operators:
         if op.id in forward:
             stage[op.id] = forward[op.id]
-        elif op.phase is Phase.FORWARD:  # a copy that operator `forward` reads, or its backward
+        elif _follows(op):
+            continue
+        elif op.phase is Phase.FORWARD:  # a copy for the backward of operator `forward`
             stage[op.id] = forward[op.forward]
         elif op.phase is Phase.BACKWARD:
             own = stage[op.forward] if op.forward >= 0 else last
-            makers = [graph.producer[t][0] for t in op.inputs if t in graph.producer]
-            backward = [stage[m] for m in makers if graph.operators[m].phase is Phase.BACKWARD]
-            stage[op.id] = min([own, *backward])
+            made = [t for t in op.inputs if _is_made_in_backward(graph, t)]
+            if op.id in after:
+                most = max((graph.tensors[t].num_bytes for t in made), default=0)
+                made = [t for t in made if graph.tensors[t].num_bytes == most]
+            stage[op.id] = min([own, *(stage[graph.producer[t][0]] for t in made)])
+    for op in reversed(graph.operators):
+        if _follows(op):
+            stage[op.id] = stage[op.forward]
     for update in graph.updates:
         readers = [stage[r] for r, _ in graph.consumers.get(update.param, ()) if r in forward]
         maker = graph.producer.get(update.grad)
         own = stage[maker[0]] if maker else 0
         stage[update.operator] = min(readers, default=own)
     return stage
+
+
+def _after_backward(graph: Graph) -> set[int]:
+    """Operators without a forward of their own that no backward of a forward waits for: they make
+    gradients into what updates read."""
+    before: set[int] = set()
+    for op in reversed(graph.operators):
+        if op.forward >= 0 or op.id in before:
+            before.update(_makers(graph, op.id))
+    backward = [op for op in graph.operators if op.phase is Phase.BACKWARD]
+    return {op.id for op in backward if op.forward < 0} - before
+
+
+def _is_made_in_backward(graph: Graph, t: int) -> bool:
+    """Whether an operator of the backward makes tensor t, and does not follow its reader."""
+    if t not in graph.producer:
+        return False
+    maker = graph.operators[graph.producer[t][0]]
+    return maker.phase is Phase.BACKWARD and not _follows(maker)
+
+
+def _follows(op: Operator) -> bool:
+    """Whether an operator is a copy that goes where its reader goes."""
+    return op.target in COPIES and op.forward > op.id
