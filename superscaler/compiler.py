@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from superscaler.cluster import Cluster
-from superscaler.emit.assemble import Listing, assemble
+from superscaler.emit.assemble import assemble
 from superscaler.emit.files import fingerprint, write_files
+from superscaler.emit.listing import Listing
 from superscaler.emit.rendezvous import Problem
 from superscaler.emit.validate import raise_problems, validate_files
 from superscaler.errors import PlanError

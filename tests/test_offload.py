@@ -15,7 +15,6 @@ import superscaler as ss
 from superscaler.cli.app import app
 from superscaler.cluster.machine import Host
 from superscaler.compiler import CompiledProgram
-from superscaler.emit import copies
 from superscaler.errors import PlanError, ScheduleError, SimulateError, TransformError
 from superscaler.plan import Plan, PlanOffload
 from superscaler.runtime import RankExecutor, load_rank, load_ranks, update
@@ -171,12 +170,13 @@ def test_more_copies_ahead_hide_more_and_hold_more() -> None:
     assert found[0].peak_bytes < found[1].peak_bytes
 
 
-def test_few_copies_out_keep_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_copies_out_keep_their_sources() -> None:
     cluster = ss.Cluster.load("v100-32g-8")
-    few = program("hybrid()", "activations").simulate(cluster).peak_bytes
-    monkeypatch.setattr(copies, "LEAVING", 1000)
-    many = model().compile(offloaded("hybrid()", ACTIVATIONS)).simulate(cluster).peak_bytes
-    assert few < many
+    few, many = (
+        ss.compile(model().graph, offloaded("hybrid()", replace(ACTIVATIONS, ahead=n)), cluster)
+        for n in (2, 1000)
+    )
+    assert few.simulate().peak_bytes < many.simulate().peak_bytes
 
 
 def test_too_little_host_memory_is_an_error() -> None:

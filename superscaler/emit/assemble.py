@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from superscaler.emit.boundary import boundary_function, bucket_function, participants
 from superscaler.emit.buckets import boundary_runs
 from superscaler.emit.constants import Time
-from superscaler.emit.function import Function
-from superscaler.emit.segment import Emission, is_even, segment_function
+from superscaler.emit.emission import Emission, is_even
+from superscaler.emit.listing import Listing
+from superscaler.emit.segment import segment_function
+from superscaler.emit.settle import settle_copies
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
 from superscaler.schedule.segments import Segment
-
-Entry = tuple[str, Time]  # function name, time index
-
-
-@dataclass
-class Listing:
-    """The functions of a program by name, and each rank's schedule."""
-
-    emission: Emission
-    functions: dict[str, Function] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)  # function text (without its name) -> name
-    schedules: dict[int, list[Entry]] = field(default_factory=dict)
-    segment_of: dict[str, int] = field(default_factory=dict)
-
-    def place(self, base: str, function: Function) -> str:
-        """The name of `function`: an equal one's, or a new one that starts with `base`."""
-        text = base + "|" + function.text("_") + function.task_text("_")
-        if text not in self.texts:
-            variants = sum(
-                1 for name in self.functions if name == base or name.startswith(base + "_v")
-            )
-            name = base if not variants else f"{base}_v{variants}"
-            self.texts[text] = name
-            self.functions[name] = function
-        return self.texts[text]
 
 
 def assemble(program: Program) -> Listing:
@@ -52,6 +27,7 @@ def assemble(program: Program) -> Listing:
         task = program.tasks.tasks[task_id]
         _place_task(listing, program.tasks.segments[task.segment], task.time, names[task.segment])
         _place_conversions(listing, instances.get(2 * position, []))
+    settle_copies(listing, names)
     return listing
 
 

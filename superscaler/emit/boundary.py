@@ -5,9 +5,9 @@ from __future__ import annotations
 from superscaler.emit.buckets import coalesced_text, is_move
 from superscaler.emit.comments import conversion_comment
 from superscaler.emit.constants import Time
+from superscaler.emit.emission import Emission
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
-from superscaler.emit.segment import Emission
 from superscaler.emit.steps import emit_steps, grouped, peer_constant
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.general import exchanges

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 
-from superscaler.emit.assemble import Entry, Listing
 from superscaler.emit.constants import Time
+from superscaler.emit.listing import Entry, Listing
 from superscaler.emit.owned import OwnedTables
 from superscaler.graph.tensor import PTensor, TensorKind
 from superscaler.materialize.program import Program, ValueRef

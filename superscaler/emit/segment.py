@@ -10,17 +10,17 @@ import torch
 
 from superscaler.emit.buckets import coalesced_text, segment_buckets
 from superscaler.emit.comments import conversion_comment, operator_comment
-from superscaler.emit.constants import Constants, Time
-from superscaler.emit.copies import segment_copies
+from superscaler.emit.constants import Time
+from superscaler.emit.copies import left_open, segment_copies
+from superscaler.emit.emission import Emission
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
 from superscaler.emit.fuse import Biased, biased_products
 from superscaler.emit.literals import call_text
-from superscaler.emit.local import LocalView, PartIndex, local_shape
+from superscaler.emit.local import LocalView, local_shape
 from superscaler.emit.steps import emit_steps
 from superscaler.graph.operator import Operator, Phase
-from superscaler.materialize.dependencies import value_name
-from superscaler.materialize.program import Conversion, Program, Read, ValueRef
+from superscaler.materialize.program import Conversion, Read, ValueRef
 from superscaler.ops import Call
 from superscaler.ops.copies import TO_HOST
 from superscaler.runtime.program import REDUCTION_MARKS
@@ -43,44 +43,6 @@ DENSE_ONLY = {
     "aten._weight_norm_interface_backward.default",
     "aten.view_as_complex.default",
 }
-
-
-@dataclass
-class Emission:
-    """What the emission of one program shares: constants, part indices, who reads what."""
-
-    program: Program
-    constants: Constants = field(default_factory=Constants)
-    parts: dict[object, PartIndex] = field(default_factory=dict)
-    read_outside: set[str] = field(
-        default_factory=set
-    )  # values read outside the segment that makes them
-    inline: dict[int, list[Conversion]] = field(
-        default_factory=dict
-    )  # operator -> at-producer conversions
-
-    def part_index(self, segment: Segment) -> PartIndex:
-        return self.parts.setdefault(segment.grid.key, PartIndex(segment.grid, {}))
-
-    def factors(self, tensor: int) -> tuple[int, ...]:
-        return self.program.partition.axes.factors[tensor]
-
-    def name(self, tensor: int) -> str:
-        return value_name(self.program.partition, tensor)
-
-
-def is_even(program: Program, segment: Segment) -> bool:
-    """Whether all parts of the segment have equal sizes, so that one text serves them all."""
-    partition = program.partition
-    for op in segment.operators:
-        placed, iters = partition.placed[op], partition.axes_of(op).iters
-        left = [it.size for it in iters]
-        for role, count in zip(placed.roles, placed.grid.shape):
-            if role >= 0:
-                if left[role] % count:
-                    return False
-                left[role] //= count
-    return True
 
 
 def segment_function(emission: Emission, segment: Segment, part: tuple[int, ...]) -> Function:
@@ -370,8 +332,10 @@ class _Writer:
 
     def finish(self) -> None:
         self.bring(len(self.copies.arriving))
+        may_be_open = {self.emission.name(t) for t in left_open(self.emission, self.segment)}
         for variable in self.copies.leaving:
-            self.await_variable(variable)
+            if variable not in may_be_open:
+                self.await_variable(variable)
         if self.updates:
             self.function.operators = tuple(
                 op

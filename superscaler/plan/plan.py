@@ -102,8 +102,8 @@ class PlanOptimizer:
 class PlanOffload:
     """What is in host memory while it is not used: `activations` that the backward of modules (by
     patterns) reads, the `optimizer`'s states, `parameters` (by patterns), the `batch`. `ahead`: how
-    many copies in are under way before the one in use ("auto": as many as make the step the
-    shortest within the memory of the cluster at hand)."""
+    many copies in are under way before the one in use, and how many out may be ("auto": as many
+    as make the step the shortest within the memory of the cluster at hand)."""
 
     activations: tuple[str, ...] = ()
     optimizer: bool = False

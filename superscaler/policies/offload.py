@@ -23,7 +23,8 @@ def offload(
     `activations` are patterns of modules whose backward reads them from there, `parameters` those
     of parameters that are copied in at each use, separated by spaces; with `batch` each part of the
     batch is copied in when its microbatch reads it. `ahead` copies in are under way before the one
-    in use, with "auto" as many as make the step the shortest within the memory of the cluster.
+    in use, and as many out at most; with "auto" as many as make the step the shortest within the
+    memory of the cluster.
     Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
     arXiv 2104.07857 (parameters), vDNN, arXiv 1602.08124 (activations). Raises PlanError for
     another `ahead`.

@@ -6,6 +6,7 @@ A segment's function does not depend on the order, so it is recorded here as it 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from superscaler.cluster.cluster import Cluster
 from superscaler.emit.assemble import find_outside_reads
 from superscaler.emit.buckets import single_step
 from superscaler.emit.constants import Time
+from superscaler.emit.emission import Emission
 from superscaler.emit.local import PartIndex, local_shape
-from superscaler.emit.segment import Emission, segment_function
+from superscaler.emit.segment import segment_function
 from superscaler.emit.steps import group_of, grouped
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.dependencies import value_name
@@ -188,7 +190,9 @@ class _Work:
             )
             for (_, spec), output in zip(function.writes, record.outputs)
         )
-        return SegmentCost(self._duration_us(record, rank, time), _temporary(record), written)
+        stored = [not spec.endswith(tuple(MARKS)) for _, spec in function.writes]
+        temporary = _temporary(record, stored)
+        return SegmentCost(self._duration_us(record, rank, time), temporary, written)
 
     def _form(self, spec: str, number: int, rank: int) -> Form:
         """A dense tensor in a storage of its own, of the size of the rank's part."""
@@ -232,8 +236,9 @@ class _Work:
         return self.machine.collective_us("move", num_bytes, (rank, int(peers[0])))
 
 
-def _temporary(record: Record) -> int:
-    """The most bytes of new memory at one time, less those of what the call returns."""
+def _temporary(record: Record, stored: Sequence[bool]) -> int:
+    """The most bytes of new memory at one time, less those of what the call returns and is
+    `stored`: what is added to a sum is there beside it."""
     now = most = 0
     sizes: dict[int, int] = {}
     for step in record.steps:
@@ -243,6 +248,7 @@ def _temporary(record: Record) -> int:
             most = max(most, now)
         elif isinstance(step, Free) and step.storage >= record.num_given:
             now -= sizes.get(step.storage, 0)
-    kept = {o.form.storage: o.form.storage_bytes for o in record.outputs}
+    outputs = (o.form for o, kept in zip(record.outputs, stored, strict=True) if kept)
+    kept = {form.storage: form.storage_bytes for form in outputs}
     new = sum(size for storage, size in kept.items() if storage in sizes)
     return max(0, most - new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from superscaler.emit.assemble import Listing
+from superscaler.emit.listing import Listing
 from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import value_name
@@ -93,7 +93,7 @@ class Labels:
 
     def microbatch(self, function: str, time: tuple[int, ...]) -> int:
         """Which microbatch a call works on, -1 for none."""
-        segment = self.listing.segment_of.get(function)
+        segment = self.listing.segment_of.get(function, self.listing.copies_of.get(function))
         if segment is not None:
             grid = self.program.tasks.segments[segment].grid
             names = [grid.names[d] for d in grid.time_dims]

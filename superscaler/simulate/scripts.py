@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from superscaler.cluster.operators import OperatorWork
-from superscaler.emit.assemble import Listing
+from superscaler.emit.listing import Listing
 from superscaler.materialize.program import Program
 from superscaler.runtime.data import as_dtype
 from superscaler.runtime.program import Placed, RankProgram, load_rank

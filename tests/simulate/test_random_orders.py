@@ -20,7 +20,7 @@ from fuzzing.trial import plan_of, subject_of
 
 from superscaler.cluster import Cluster
 from superscaler.compiler import CompiledProgram
-from superscaler.emit.assemble import Entry, Listing
+from superscaler.emit.listing import Entry, Listing
 from superscaler.emit.parse import Entry as Parsed
 from superscaler.emit.parse import Files, key_of, parse_files
 from superscaler.emit.validate import check_files
