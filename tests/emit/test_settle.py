@@ -1,4 +1,4 @@
-"""Copies out that are under way when their task has ended: when they end, what they hide and hold."""
+"""Copies out under way when their task has ended: when they end, what they hide and hold."""
 
 from __future__ import annotations
 
