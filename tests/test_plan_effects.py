@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from subjects import mlp
+from subjects import gpt, mlp
 
 import superscaler as ss
 from superscaler.plan import Plan
@@ -28,7 +28,7 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
             "no operator matches 'layers.7'; expected module paths or operator names",
         ),
         (
-            "stages:\n- {devices: [0], modules: [layers.0, stem]}\n- {devices: [1], modules: [head]}\n",
+            "stages:\n- {devices: [0], modules: [head, stem]}\n- {devices: [1], modules: ['**']}\n",
             "stage 0: no operator matches stem; the model has ",
         ),
         (
@@ -37,8 +37,8 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
         ),
         (
             STAGE + "splits: [{axis: sequence, dim: dp}]\n",
-            "split sequence on dp by 2: no product that is split on dp puts out tokens; expected a "
-            "tensor-parallel split before it ({axis: auto, dim: dp})",
+            "split sequence on dp by 2: expected a tensor-parallel split on dp before it, found "
+            "none; list {axis: auto, dim: dp} first, or leave it out",
         ),
         (
             STAGE + "splits:\n- {axis: batch, dim: dp}\n"
@@ -70,3 +70,14 @@ def test_co_shards_of_several_modules_add_up() -> None:
     two = f"coshard({once}, parts=2, where='layers.1')"
     first, second = (mlp().compile(text).files for text in (one, two))
     assert first["program_0.py"] == second["program_0.py"]
+
+
+def test_a_model_without_tokens_is_said_to_have_none() -> None:
+    notes = mlp().compile("megatron(tp=2, sequence_parallel=True)").notes
+    assert notes[0] == (
+        "split sequence on tp changes nothing: the products split there put out no tokens that 2 "
+        "divides"
+    )
+    assert not any(
+        "sequence" in n for n in gpt().compile("megatron(tp=2, sequence_parallel=True)").notes
+    )

@@ -60,20 +60,16 @@ def _auto(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> list[int]:
 def _sequence(
     graph: Graph, axes: Axes, split: PlanSplit, parts: int, before: tuple[int, ...]
 ) -> list[int]:
-    """The axes of tokens. Raises PlanError where none can be split in `parts`."""
-    found = token_axes(graph, axes, set(before))
-    even = [a for a in found if axes.axes[a].size % parts == 0]
-    what = f"split sequence on {split.dim} by {parts}"
-    if parts > 1 and found and not even:
-        axis = axes.axes[found[0]]
-        raise PlanError(indivisible(what, axis.name, str(axis.size), axis.size, parts))
-    if parts > 1 and not found:
+    """The axes of tokens that come out even, of a model without any none. Raises PlanError where no
+    earlier split of the dim is tensor-parallel."""
+    if parts > 1 and not before:
         raise PlanError(
-            f"{what}: no product that is split on {split.dim} puts out tokens; expected a tensor-"
-            f"parallel split before it ({{axis: auto, dim: {split.dim}}}) of a model with "
-            "positions; list one, or leave it out"
+            f"split sequence on {split.dim} by {parts}: expected a tensor-parallel split on "
+            f"{split.dim} before it, found none; list {{axis: auto, dim: {split.dim}}} first, or "
+            "leave it out"
         )
-    return even
+    found = token_axes(graph, axes, set(before))
+    return [a for a in found if axes.axes[a].size % parts == 0]
 
 
 def _context(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> list[int]:

@@ -35,10 +35,10 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     for op in graph.operators:
         work.placed = placed
         placed.append(work.place(op))
-    check_effect(axes, plan, work.table, placed)
+    notes = check_effect(axes, plan, work.table, placed)
     if plan.splits_backward:
         placed = split_backward(graph, placed)
-    return Partition(graph, axes, tuple(placed))
+    return Partition(graph, axes, tuple(placed), notes=notes)
 
 
 def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
