@@ -43,7 +43,7 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
         (
             STAGE + "splits:\n- {axis: batch, dim: dp}\n"
             "- {axis: 'head.weight:0', dim: dp, where: [layers.0]}\n",
-            "split head.weight:0 on dp: it splits no operator of layers.0: none has the axis (",
+            "split head.weight:0 on dp: no operator of layers.0 has the axis (y:1)",
         ),
         (
             "coshard(data_parallel(dp=1), parts=5)",
@@ -81,3 +81,17 @@ def test_a_model_without_tokens_is_said_to_have_none() -> None:
     assert not any(
         "sequence" in n for n in gpt().compile("megatron(tp=2, sequence_parallel=True)").notes
     )
+
+
+def test_a_split_that_others_leave_nothing_is_said_to_change_nothing() -> None:
+    fc1 = next(op for op in gpt().graph.operators if op.name == "layers.0.fc1.mm")
+    own = gpt().axes.operators[fc1.id]
+    found = [gpt().axes.axes[it.axis] for it in own.iters if it.size == 8]
+    positions = next(axis for axis in found if axis.name != "batch")
+    split = f"- {{axis: '{positions.name}', dim: dp, where: [layers.0.fc1]}}\n"
+    plan = Plan.from_yaml(STAGE + "splits:\n- {axis: batch, dim: dp}\n" + split)
+    (note,) = [n for n in gpt().compile(plan).notes if "changes nothing" in n]
+    assert note.startswith(
+        f"split {positions.name} on dp changes nothing: where operators have the"
+    )
+    assert "other splits on dp come first" in note

@@ -35,7 +35,7 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     for op in graph.operators:
         work.placed = placed
         placed.append(work.place(op))
-    notes = check_effect(axes, plan, work.table, placed)
+    notes = check_effect(graph, axes, plan, work.table, placed)
     if plan.splits_backward:
         placed = split_backward(graph, placed)
     return Partition(graph, axes, tuple(placed), notes=notes)
