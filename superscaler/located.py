@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import yaml
@@ -9,6 +10,17 @@ import yaml
 from superscaler.errors import PlanError
 
 Path = tuple[Any, ...]
+
+
+def read_yaml(path: pathlib.Path, what: str) -> str:
+    """The text of a file. Raises PlanError, which begins with `what`, for a file that is none."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise PlanError(
+            f"{what}: expected a YAML text file, found bytes that are no text (at {error.start}); "
+            "name another file"
+        ) from error
 
 
 class LocatedYaml:
@@ -21,13 +33,39 @@ class LocatedYaml:
         self.origin = origin
         try:
             self.node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._check_keys(self.node, [])
             self.data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 13, say
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            raise PlanError(
-                f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}"
-            ) from error
+            problem = getattr(error, "problem", None) or error
+            raise PlanError(f"{origin}{line}: not valid YAML: {problem}") from error
+
+    def _check_keys(self, node: yaml.Node | None, above: list[yaml.Node]) -> None:
+        """Raises PlanError where a mapping has a key twice, or something contains itself."""
+        if node is None or isinstance(node, yaml.ScalarNode):
+            return
+        if any(node is other for other in above):
+            where = f"{self.origin}, line {node.start_mark.line + 1}"
+            raise PlanError(f"{where}: this contains itself; write out what is meant")
+        inside = node.value
+        if isinstance(node, yaml.MappingNode):
+            self._check_names([key for key, _ in node.value])
+            inside = [value for _, value in node.value]
+        for value in inside:
+            self._check_keys(value, [*above, node])
+
+    def _check_names(self, keys: list[yaml.Node]) -> None:
+        lines: dict[str, int] = {}
+        for key in keys:
+            line = key.start_mark.line + 1
+            first = lines.get(str(key.value))
+            if first is not None:
+                raise PlanError(
+                    f"{self.origin}, line {line}: {key.value}: this key is on line {first} "
+                    "already; leave one of them"
+                )
+            lines[str(key.value)] = line
 
     def fail(self, path: Path, message: str) -> PlanError:
         """The error about the field at `path`."""

@@ -6,10 +6,9 @@ import hashlib
 import inspect
 import linecache
 import sys
-import traceback
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -18,9 +17,14 @@ from typing import Any
 
 import torch
 
-from superscaler.errors import SuperScalerError, WorkloadError
+from superscaler.errors import WorkloadError
 from superscaler.precision import cast_tensors, in_float64
 from superscaler.settings import read_settings
+from superscaler.user_code import UserCode
+
+OPTIMIZER = (
+    "a callable from parameters to an optimizer, such as lambda p: torch.optim.AdamW(p, lr=1e-3),"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Workload:
         is given, in place, or as the path of a checkpoint. None: the initialisation of the model's
         own code (`reset_parameters`, or `_init_weights` of `transformers`).
     seed : seeds the initialisation and every random operator of the step.
+
+    Raises WorkloadError for a field of another kind.
     """
 
     step: Callable[[Any, Any], Any]
@@ -53,6 +59,29 @@ class Workload:
     init: Callable[[torch.nn.Module], object] | str | Path | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        clip, init = self.clip_grad_norm, self.init
+        is_number = isinstance(clip, (int, float)) and not isinstance(clip, bool)
+        fits = {
+            "step": (callable(self.step), "a callable step(model, batch)"),
+            "model": (isinstance(self.model, torch.nn.Module), "a torch.nn.Module"),
+            "optimizer": (callable(self.optimizer), OPTIMIZER),
+            "clip_grad_norm": (
+                clip is None or (is_number and clip > 0),
+                "a number above 0, or None",
+            ),
+            "data": (self.data is None or callable(self.data), "a callable that gives batches"),
+            "init": (
+                init is None or isinstance(init, (str, Path)) or callable(init),
+                "a callable of the module, or a checkpoint's path",
+            ),
+            "seed": (isinstance(self.seed, int), "a whole number"),
+        }
+        for name, (is_good, expected) in fits.items():
+            if not is_good:
+                found = repr(getattr(self, name))
+                raise WorkloadError(f"Workload: expected {expected} as {name}, found {found[:80]}")
+
 
 def cast(workload: Workload, dtype: torch.dtype) -> Workload:
     """The workload with parameters, buffers and batches of floating point in `dtype`.
@@ -61,9 +90,12 @@ def cast(workload: Workload, dtype: torch.dtype) -> Workload:
     float32 give float64 too, so that the result is exact to float64's digits.
     """
 
-    def data() -> Iterator[Any]:
+    def data() -> Iterable[Any]:
         assert workload.data is not None
-        return (cast_tensors(batch, dtype) for batch in workload.data())
+        found = workload.data()
+        if not is_iterable(found):
+            return found  # its reader says what is wrong
+        return (cast_tensors(batch, dtype) for batch in found)
 
     return replace(
         workload,
@@ -72,6 +104,11 @@ def cast(workload: Workload, dtype: torch.dtype) -> Workload:
         batch=cast_tensors(workload.batch, dtype),
         data=None if workload.data is None else data,
     )
+
+
+def is_iterable(value: object) -> bool:
+    """Whether a `for` can go over it."""
+    return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
 
 
 def load_workload(name: str, settings: Mapping[str, Any] | None = None) -> Workload:
@@ -86,10 +123,10 @@ def load_workload(name: str, settings: Mapping[str, Any] | None = None) -> Workl
     path, callable_name = _parse_name(name)
     module = _import_file(path)
     function = _find_callable(module, path, callable_name)
-    with _UserCode(f"workload {name!r}: reading its annotations raised", path):
+    with UserCode(f"workload {name!r}: reading its annotations raised", path):
         signature = inspect.signature(function, eval_str=True)
     keywords = read_settings(f"workload {name!r}", signature, settings or {})
-    with _UserCode(f"workload {name!r}: the callable raised", path):
+    with UserCode(f"workload {name!r}: the callable raised", path):
         workload = function(**keywords)
     if not isinstance(workload, Workload):
         raise WorkloadError(
@@ -127,37 +164,10 @@ def _import_file(path: Path) -> types.ModuleType:
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles of the file look it up
     linecache.checkcache(str(path))
-    with _UserCode(f"workload file {path}: importing it raised", path):
+    with UserCode(f"workload file {path}: importing it raised", path):
         # Compiled from the source: bytecode caches tell versions apart by whole seconds only.
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     return module
-
-
-class _UserCode:
-    """A context in which what the user's code raises becomes a WorkloadError naming their line."""
-
-    def __init__(self, what: str, path: Path) -> None:
-        self.what = what
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, SuperScalerError):
-            return
-        raise WorkloadError(
-            f"{self.what} {type(error).__name__}: {error} (at {_user_line(error, self.path)})"
-        ) from error
-
-
-def _user_line(error: Exception, path: Path) -> str:
-    """The innermost line of the user's file that led to the error, as "FILE:LINE: code"."""
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == str(path)] or frames
-    return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}"
 
 
 def _find_callable(module: types.ModuleType, path: Path, name: str) -> Callable[..., Any]:

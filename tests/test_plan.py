@@ -136,6 +136,87 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
             "p.yaml, line 2: stages.0.first: expected an operator's name, found 3",
         ),
         ("stages: [\n", "p.yaml, line 2: not valid YAML"),
+        (STAGE + "name: 2024-13-45\n", "p.yaml: not valid YAML: month must be in 1..12"),
+        ("[" * 5000, "p.yaml: not valid YAML: maximum recursion depth"),
+        (STAGE + "name: [a]\n", "p.yaml, line 4: name: expected a name, found ['a']"),
+        (
+            STAGE + "microbatches: 2\nname: a\nmicrobatches: 4\n",
+            "p.yaml, line 6: microbatches: this key is on line 4 already; leave one of them",
+        ),
+        (
+            "stages:\n- devices: [0, 1]\n  mesh: {dp: 2, dp: 2}\n",
+            "p.yaml, line 3: dp: this key is on line 3 already",
+        ),
+        (
+            "stages: [{devices: [0, 1], mesh: {1: 2}}]",
+            "stages.0.mesh.1: expected a dim's name, found 1",
+        ),
+        ("stages: [{devices: [true]}]", "stages.0.devices: expected a device number, found True"),
+        (
+            "stages: [{devices: [1000000000]}]",
+            "stages.0.devices: expected device numbers below 65536, found 1000000000",
+        ),
+        (
+            STAGE + "splits: [{axis: batch, dim: dp, uneven: 'no'}]\n",
+            "line 4: splits.0.uneven: expected true or false, found 'no'",
+        ),
+        (
+            STAGE + "splits: [{axis: batch, dim: dp, striped: 1}]\n",
+            "splits.0.striped: expected true or false, found 1",
+        ),
+        (
+            STAGE + "splits: [{axis: batch, dim: c, parts: 2, recompute: 'no'}]\n",
+            "splits.0.recompute: expected true or false, found 'no'",
+        ),
+        (STAGE + "optimizer: {split: 3}\n", "optimizer.split: expected a mesh dim's name, found 3"),
+        (
+            STAGE + "optimizer: {gather: use}\n",
+            "line 4: optimizer.gather: 'use' does nothing without split; name the mesh dim",
+        ),
+        (
+            STAGE + "optimizer: {reduce: microbatch}\n",
+            "optimizer.reduce: 'microbatch' does nothing without split",
+        ),
+        (
+            STAGE + "offload: {ahead: 4}\n",
+            "line 4: offload.ahead: it does nothing where nothing is offloaded; name activations",
+        ),
+        (
+            STAGE + "schedule: {time_limit_s: .nan}\n",
+            "schedule.time_limit_s: expected seconds above 0, found nan",
+        ),
+        (
+            STAGE + "assign:\n- operators: [a]\n  splits: 5\n",
+            "line 6: assign.0.splits: expected a list of [axis, parts], found 5",
+        ),
+        (
+            STAGE + "assign:\n- operators: [a]\n  splits: [[replicate, 1000000000]]\n",
+            "line 6: assign.0.splits.0: expected 65536 parts at most, found 1000000000",
+        ),
+        (
+            STAGE + "assign: [{operators: []}]\n",
+            "assign.0.operators: expected at least one pattern",
+        ),
+        (
+            STAGE + "assign: [{operators: [a], devices: one}]\n",
+            "line 4: assign.0.devices: expected a device number, found 'one'",
+        ),
+        (
+            STAGE + "assign: [{operators: [a], devices: [[0, 1], [2]]}]\n",
+            "assign.0.devices: expected lists of one length, a device for each part, found [[0, 1]",
+        ),
+        (
+            STAGE + "assign: [{operators: [a], devices: &a [*a]}]\n",
+            "p.yaml, line 4: this contains itself; write out what is meant",
+        ),
+        (
+            STAGE + "assign: [{operators: [a], devices: [0, 99999999]}]\n",
+            "assign.0.devices.1: expected device numbers below 65536, found 99999999",
+        ),
+        (
+            STAGE + "assign: [{operators: [a], uneven: 'no'}]\n",
+            "assign.0.uneven: expected true or false, found 'no'",
+        ),
     ],
 )
 def test_malformed(text: str, message: str) -> None:
@@ -149,6 +230,14 @@ def test_missing_file() -> None:
         PlanError, match=r"plan 'none\.yaml': no such file; give a YAML file or a policy"
     ):
         Plan.load("none.yaml")
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_bytes(b"stages: \xff\xfe\x00")
+    said = r"plan\.yaml'?: expected a YAML text file, found bytes that are no text"
+    for load in (Plan.load, ss.Cluster.load):
+        with pytest.raises(PlanError, match=said):
+            load(tmp_path / "plan.yaml")
 
 
 def test_number_of_devices() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from superscaler.errors import WorkloadError
+from superscaler.runtime.failures import BatchError
+from superscaler.runtime.train import batches
 from superscaler.workload import Workload, cast, load_workload
 
 FILE = """
@@ -142,6 +148,55 @@ def test_an_edited_file_is_read_again(file: Path) -> None:
 def test_messages(file: Path, suffix: str, settings: dict[str, str], message: str) -> None:
     with pytest.raises(WorkloadError, match=message):
         load_workload(f"{file}{suffix}", settings)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("step", None, "expected a callable step(model, batch) as step, found None"),
+        ("model", "gpt", "expected a torch.nn.Module as model, found 'gpt'"),
+        ("optimizer", None, "as optimizer, found None"),
+        (
+            "optimizer",
+            "adamw",
+            "expected a callable from parameters to an optimizer, such as lambda p: "
+            "torch.optim.AdamW(p, lr=1e-3), as optimizer, found 'adamw'",
+        ),
+        ("data", [1], "expected a callable that gives batches as data, found [1]"),
+        ("clip_grad_norm", "1", "expected a number above 0, or None as clip_grad_norm, found '1'"),
+        ("clip_grad_norm", -1.0, "as clip_grad_norm, found -1.0"),
+        ("init", 3, "expected a callable of the module, or a checkpoint's path as init, found 3"),
+        ("seed", 0.5, "expected a whole number as seed, found 0.5"),
+    ],
+)
+def test_fields_of_another_kind(file: Path, field: str, value: object, message: str) -> None:
+    workload = load_workload(f"{file}:workload")
+    with pytest.raises(WorkloadError) as caught:
+        replace(workload, **{field: value})  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def _one_batch_then_an_error() -> Iterator[torch.Tensor]:
+    yield torch.ones(2, 4)
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: 5, r"the workload's data\(\) gave 5; give an iterable of batches, or yield them"),
+        (list, r"the workload's data\(\) gave no batch; give at least one"),
+        (
+            lambda: 1 / 0,
+            r"data\(\) raised ZeroDivisionError: division by zero \(at .*: lambda: 1 / 0,\)",
+        ),
+        (_one_batch_then_an_error, r"raised OSError: the disk is gone \(at .*: raise OSError"),
+    ],
+)
+def test_data_that_gives_no_batches(file: Path, data: Any, message: str) -> None:
+    workload = replace(load_workload(f"{file}:workload"), data=data)
+    with pytest.raises(BatchError, match=message):
+        list(islice(batches(workload), 2))
 
 
 def test_message_of_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from superscaler.cli.compile import compile_named, default_folder
-from superscaler.cli.options import ClusterName, Devices, Dtype, OptionalPlanText, Settings
+from superscaler.cli.options import (
+    ClusterName,
+    Devices,
+    Dtype,
+    OptionalPlanText,
+    Settings,
+    read_dtype,
+)
 from superscaler.cli.output import print_notes, progress
 from superscaler.errors import PlanError, WorkloadError
 
@@ -90,8 +97,9 @@ def launch(
         superscaler launch build/gpt --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d
         --rdzv-endpoint node0:29500
     """
-    folder, cast_to = _folder(target, plan, settings, devices, cluster, dtype, out)
     torchrun, rest = split_options(ctx.args)
+    _check_options(rest)  # before anything is compiled, and once, not on every rank
+    folder, cast_to = _folder(target, plan, settings, devices, cluster, dtype, out)
     count = _num_processes(folder, nproc_per_node, nnodes)
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     command += _meeting_point(nnodes, node_rank, torchrun)
@@ -104,6 +112,13 @@ def launch(
     raise typer.Exit(_run(command))
 
 
+def _check_options(rest: list[str]) -> None:
+    """Ends the command, with the training loop's words, for options that it does not take."""
+    from superscaler.runtime.launch import parse
+
+    parse(["FOLDER", *rest])
+
+
 def _folder(
     target: str,
     plan: str | None,
@@ -114,6 +129,7 @@ def _folder(
     out: Path | None,
 ) -> tuple[Path, str | None]:
     """The program's folder, compiled where a workload is named, and the dtype it is cast to."""
+    read_dtype(dtype)
     if Path(target).is_dir():
         return Path(target), dtype or _manifest(Path(target)).get("dtype")
     if ".py:" not in target:

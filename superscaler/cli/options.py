@@ -94,14 +94,16 @@ def read_settings(pairs: list[str] | None) -> dict[str, str]:
 
 
 def read_dtype(name: str | None) -> torch.dtype | None:
-    """The torch dtype of this name. Raises WorkloadError when there is none of floating point."""
+    """The torch dtype of this name. Raises WorkloadError for one that a model cannot be cast to."""
     import torch
 
     if name is None:
         return None
-    dtype = getattr(torch, name.removeprefix("torch."), None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+    dtypes = {"float64", "float32", "bfloat16", "float16"}  # that a model can be cast to
+    known = name.removeprefix("torch.")
+    if known not in dtypes:
         raise WorkloadError(f"--dtype {name}: expected float64, float32, bfloat16 or float16")
+    dtype: torch.dtype = getattr(torch, known)
     return dtype
 
 

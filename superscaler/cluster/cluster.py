@@ -13,6 +13,7 @@ import yaml
 from superscaler.cluster.machine import Device, Host, Link, Nodes
 from superscaler.cluster.read import Reader
 from superscaler.errors import PlanError
+from superscaler.located import read_yaml
 
 FOLDER = Path(__file__).parent.parent / "plans" / "clusters"
 LINKS = (Link(5.0, 200.0, "nvlink", 8), Link(15.0, 25.0, "infiniband"))
@@ -52,7 +53,7 @@ class Cluster:
         sized = re.fullmatch(r"(.+)x(\d+)", str(source))
         if path.is_file() or shipped.is_file():
             path = path if path.is_file() else shipped
-            return Cluster.from_yaml(path.read_text(), f"cluster {path}")
+            return Cluster.from_yaml(read_yaml(path, f"cluster {path}"), f"cluster {path}")
         if sized and (FOLDER / f"{sized.group(1)}.yaml").is_file() and int(sized.group(2)):
             found = Cluster.load(sized.group(1))
             return replace(found, num_devices=int(sized.group(2)), name=str(source))

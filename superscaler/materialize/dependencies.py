@@ -328,7 +328,7 @@ def _new_buffers(work: _Work) -> list[tuple[int, ValueRef, str]]:
 
 def _notes(work: _Work) -> list[str]:
     general = [c.tensor for c in work.conversions if c.route.is_general]
-    found = []
+    found = list(work.partition.notes)
     if general:
         names = _listed(work, general)
         found.append(f"general path (point to point) for {len(general)} conversions: {names}")

@@ -2,6 +2,8 @@
 
 from superscaler.plan.plan import (
     FUSED_ORDERS,
+    MOST_DEVICES,
+    NOTHING_OFFLOADED,
     ORDERS,
     PLACEMENTS,
     SPLIT_ORDERS,
@@ -21,6 +23,8 @@ from superscaler.plan.plan import (
 
 __all__ = [
     "FUSED_ORDERS",
+    "MOST_DEVICES",
+    "NOTHING_OFFLOADED",
     "ORDERS",
     "PLACEMENTS",
     "SPLIT_ORDERS",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from superscaler.errors import PlanError
+from superscaler.located import read_yaml
 
 SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "dualpipe", "auto")  # B and W apart
 FUSED_ORDERS = ("gpipe", "1f1b", "nf1b", "interleaved", "breadth_first", "chimera")
@@ -17,6 +18,11 @@ V_ORDERS = ("zb_v", "v_half", "v_min")  # those for two stages a device, there a
 TWO_WAY_ORDERS = ("chimera", "dualpipe")  # with two copies of each parameter
 BACKWARDS = ("", "fused", "split")
 OBJECTIVES = ("makespan", "span")
+NOTHING_OFFLOADED = (
+    "it does nothing where nothing is offloaded; name activations, parameters, the optimizer or "
+    "the batch beside it, or leave it out"
+)
+MOST_DEVICES = 65_536  # that a plan may number: a larger number is a slip
 PLACEMENTS = ("linear", "v", "looped", "free")  # that the solver can search
 
 
@@ -111,6 +117,11 @@ class PlanOffload:
     ahead: int | Literal["auto"] = 2
     batch: bool = False
 
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is offloaded."""
+        return bool(self.activations or self.optimizer or self.parameters or self.batch)
+
 
 @dataclass(frozen=True)
 class PlanSchedule:
@@ -179,7 +190,7 @@ class Plan:
                 f"plan {str(source)!r}: no such file; "
                 "give a YAML file or a policy like 'zero(dp=2, stage=3)'"
             )
-        return Plan.from_yaml(path.read_text(), str(path))
+        return Plan.from_yaml(read_yaml(path, f"plan {str(source)!r}"), str(path))
 
     @staticmethod
     def from_yaml(text: str, origin: str = "plan") -> Plan:

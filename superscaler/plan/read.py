@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from math import inf
 from typing import Any, Literal
 
 from superscaler.located import LocatedYaml
 from superscaler.plan.plan import (
     BACKWARDS,
+    MOST_DEVICES,
+    NOTHING_OFFLOADED,
     OBJECTIVES,
     PLACEMENTS,
     Plan,
@@ -53,11 +56,16 @@ class _Reader(LocatedYaml):
             optimizer=self.optimizer(data.get("optimizer", {})),
             rewrites=tuple(self.rewrite(i, r) for i, r in enumerate(rewrites)),
             assign=tuple(self.assignment(i, a) for i, a in enumerate(assign)),
-            name=str(data.get("name", "")),
+            name=self.text(("name",), data.get("name", "")),
             schedule=self.schedule(data.get("schedule", {})),
             backward=self.backward(data.get("backward", "")),
             offload=self.offload(data.get("offload", {})),
         )
+
+    def text(self, path: tuple[Any, ...], value: Any) -> str:
+        if not isinstance(value, (str, int, float)):
+            raise self.fail(path, f"expected a name, found {value!r}")
+        return str(value)
 
     def order(self, value: Any) -> str:
         if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
@@ -73,13 +81,16 @@ class _Reader(LocatedYaml):
 
     def offload(self, value: Any) -> PlanOffload:
         data = self.mapping(("offload",), value, PlanOffload, ())
-        return PlanOffload(
+        chosen = PlanOffload(
             self.texts(("offload", "activations"), data.get("activations", [])),
             self.truth(("offload", "optimizer"), data.get("optimizer", False)),
             self.texts(("offload", "parameters"), data.get("parameters", [])),
             self.ahead(("offload", "ahead"), data.get("ahead", PlanOffload.ahead)),
             self.truth(("offload", "batch"), data.get("batch", False)),
         )
+        if "ahead" in data and not chosen.is_any:
+            raise self.fail(("offload", "ahead"), NOTHING_OFFLOADED)
+        return chosen
 
     def ahead(self, path: tuple[Any, ...], value: Any) -> int | Literal["auto"]:
         if isinstance(value, str) and value != "auto":
@@ -94,7 +105,8 @@ class _Reader(LocatedYaml):
     def schedule(self, value: Any) -> PlanSchedule:
         data = self.mapping(("schedule",), value, PlanSchedule, ())
         limit = data.get("time_limit_s", PlanSchedule.time_limit_s)
-        if not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit <= 0:
+        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if not is_number or not 0 < limit < inf:
             raise self.fail(
                 ("schedule", "time_limit_s"), f"expected seconds above 0, found {limit!r}"
             )
@@ -139,10 +151,11 @@ class _Reader(LocatedYaml):
     def stage(self, i: int, value: dict[str, Any]) -> PlanStage:
         path = ("stages", i)
         devices, mesh = value["devices"], value.get("mesh", {})
-        if not isinstance(devices, list) or not all(isinstance(d, int) and d >= 0 for d in devices):
+        if not isinstance(devices, list):
             raise self.fail(
                 (*path, "devices"), f"expected a list of device numbers, found {devices!r}"
             )
+        devices = [self.device((*path, "devices"), d) for d in devices]
         if len(set(devices)) < len(devices) or not devices:
             raise self.fail(
                 (*path, "devices"), f"expected different devices, at least one, found {devices!r}"
@@ -151,6 +164,8 @@ class _Reader(LocatedYaml):
             raise self.fail((*path, "mesh"), f"expected dims and sizes, found {mesh!r}")
         total = 1
         for name, size in mesh.items():
+            if not isinstance(name, str):
+                raise self.fail((*path, "mesh", name), f"expected a dim's name, found {name!r}")
             total *= self.positive((*path, "mesh", name), size)
         if total != len(devices):
             raise self.fail(
@@ -170,13 +185,13 @@ class _Reader(LocatedYaml):
                 raise self.fail((*path, key), f"expected a name, found {value[key]!r}")
         where = self.texts((*path, "where"), value.get("where", []))
         parts = self.positive((*path, "parts"), value["parts"]) if "parts" in value else 0
-        uneven = bool(value.get("uneven", False))
-        again = bool(value.get("recompute", False))
+        uneven = self.truth((*path, "uneven"), value.get("uneven", False))
+        again = self.truth((*path, "recompute"), value.get("recompute", False))
         if again and not parts:
             raise self.fail(
                 (*path, "recompute"), "expected parts as well: only splits in time run again"
             )
-        striped = bool(value.get("striped", False))
+        striped = self.truth((*path, "striped"), value.get("striped", False))
         if striped and (parts or uneven):
             raise self.fail((*path, "striped"), "expected neither parts nor uneven beside it")
         return PlanSplit(value["axis"], value["dim"], where, uneven, parts, again, striped)
@@ -197,26 +212,67 @@ class _Reader(LocatedYaml):
                 raise self.fail(
                     ("optimizer", key), f"expected one of {', '.join(allowed)}, found {data[key]!r}"
                 )
-        return PlanOptimizer(**{k: str(v) for k, v in data.items()})
+        if not isinstance(data.get("split", ""), str):
+            raise self.fail(
+                ("optimizer", "split"), f"expected a mesh dim's name, found {data['split']!r}"
+            )
+        found = PlanOptimizer(**data)
+        for key in ("gather", "reduce"):
+            if getattr(found, key) != "step" and not found.split:
+                raise self.fail(
+                    ("optimizer", key),
+                    f"{data[key]!r} does nothing without split; name the mesh dim that shards "
+                    "the updates, or leave it out",
+                )
+        return found
 
     def assignment(self, i: int, value: dict[str, Any]) -> PlanAssign:
         path = ("assign", i)
-        splits = []
-        for j, pair in enumerate(value.get("splits", [])):
-            if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
-                raise self.fail((*path, "splits", j), f"expected [axis, parts], found {pair!r}")
-            splits.append((pair[0], self.positive((*path, "splits", j), pair[1])))
+        splits = self.parts((*path, "splits"), value.get("splits", []))
         operators = self.texts((*path, "operators"), value["operators"])
+        if not operators:
+            raise self.fail((*path, "operators"), "expected at least one pattern, found none")
         phase = value.get("phase", "")
         if phase not in ("", "forward", "backward", "update"):
             raise self.fail(
                 (*path, "phase"), f"expected forward, backward or update, found {phase!r}"
             )
-        devices = _tuples(value.get("devices", 0))
-        return PlanAssign(
-            operators, tuple(splits), devices, phase, bool(value.get("uneven", False))
-        )
+        devices = self.places((*path, "devices"), value.get("devices", 0))
+        uneven = self.truth((*path, "uneven"), value.get("uneven", False))
+        return PlanAssign(operators, splits, devices, phase, uneven)
+
+    def parts(self, path: tuple[Any, ...], value: Any) -> tuple[tuple[str, int], ...]:
+        """Pairs of an axis and its number of parts."""
+        if not isinstance(value, list):
+            raise self.fail(path, f"expected a list of [axis, parts], found {value!r}")
+        found, total = [], 1
+        for j, pair in enumerate(value):
+            if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
+                raise self.fail((*path, j), f"expected [axis, parts], found {pair!r}")
+            found.append((pair[0], self.positive((*path, j), pair[1])))
+            total *= pair[1]
+            if total > MOST_DEVICES:
+                raise self.fail((*path, j), f"expected {MOST_DEVICES} parts at most, found {total}")
+        return tuple(found)
+
+    def places(self, path: tuple[Any, ...], value: Any) -> Any:
+        """A device, or lists of devices, all of one shape."""
+        if not isinstance(value, list):
+            return self.device(path, value)
+        found = tuple(self.places((*path, j), v) for j, v in enumerate(value))
+        if not found or len({_shape(v) for v in found}) > 1:
+            raise self.fail(
+                path, f"expected lists of one length, a device for each part, found {value!r}"
+            )
+        return found
+
+    def device(self, path: tuple[Any, ...], value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.fail(path, f"expected a device number, found {value!r}")
+        if value >= MOST_DEVICES:
+            raise self.fail(path, f"expected device numbers below {MOST_DEVICES}, found {value}")
+        return value
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _shape(devices: Any) -> tuple[int, ...]:
+    return (len(devices), *_shape(devices[0])) if isinstance(devices, tuple) else ()

@@ -6,6 +6,12 @@ from dataclasses import replace
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanSplit, PlanStage
+from superscaler.policies.check import (
+    check_numbers,
+    check_order,
+    check_patterns,
+    check_size,
+)
 from superscaler.policies.parallel import BIDIRECTIONAL, hybrid
 
 
@@ -16,8 +22,9 @@ def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan
     `axes`: those to cut, separated by spaces ("auto": heads and feed-forward, found on the graph);
     `where`: module patterns to which it is limited. Source: SuperScaler, arXiv 2301.08984.
     """
-    if parts < 1:
-        raise PlanError(f"coshard: expected parts of 1 or more, found {parts}")
+    check_numbers("coshard", parts=parts)
+    if not axes.split():
+        raise PlanError(f"coshard: expected axes to name at least one, or auto, found {axes!r}")
     modules = tuple(where.split())
     cuts = tuple(PlanSplit(a, "coshard", modules, False, parts, True) for a in axes.split())
     return replace(plan, splits=(*plan.splits, *cuts))
@@ -50,6 +57,10 @@ def interlaced(
     `embedding` and `head` are module patterns, separated by spaces; a tied head too is named.
     Source: SuperScaler, arXiv 2301.08984 (interlaced pipeline).
     """
+    check_numbers("interlaced", microbatches=microbatches)
+    check_size("interlaced", dp=dp, tp=tp, pp=pp)
+    check_order("interlaced", order)
+    check_patterns("interlaced", embedding=embedding)
     inner = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
     grid = [[[(s * dp + d) * tp + t for t in range(tp)] for s in range(pp)] for d in range(dp)]
     everyone = tuple(device for copy in grid for stage in copy for device in stage)
@@ -75,6 +86,7 @@ def vocabulary_parallel(plan: Plan, embedding: str, head: str = "") -> Plan:
     `embedding` and `head` are module patterns, separated by spaces. Raises PlanError where the
     plan has nothing to split over.
     """
+    check_patterns("vocabulary_parallel", embedding=embedding)
     dims = dict.fromkeys(name for stage in plan.stages for name in stage.mesh)
     if not dims:
         raise PlanError("vocabulary_parallel: expected a plan with dp or tp, found one without")
@@ -100,6 +112,11 @@ def three_f_one_b(
     Stage s has its share of the `count` modules `layers.0`, `layers.1`, ...; the first and the last
     stage also those that `first` and `last` name. Source: SuperScaler, arXiv 2301.08984 (3F1B).
     """
+    check_numbers("three_f_one_b", microbatches=microbatches)
+    check_size("three_f_one_b", dp=dp, tp=tp, pp=pp)
+    check_size("three_f_one_b", count=count)
+    check_order("three_f_one_b", order)
+    check_patterns("three_f_one_b", layers=layers)
     if count < pp:
         raise PlanError(f"three_f_one_b: expected a count of {pp} or more layers, found {count}")
     mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}

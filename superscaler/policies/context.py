@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanRewrite, PlanSplit
+from superscaler.policies.check import check_size
 from superscaler.policies.parallel import hybrid
 
 
@@ -31,8 +32,14 @@ def context_parallel(
     Sources: The Llama 3 Herd of Models, arXiv 2407.21783, section 3.3.2; Ring attention, arXiv
     2310.01889; Striped attention, arXiv 2311.09431.
     """
-    if cp < 1:
-        raise PlanError(f"context_parallel: expected cp of 1 or more, found {cp}")
+    check_size("context_parallel", cp=cp, dp=dp, tp=tp, pp=pp)
+    asked = {"ring": ring, "striped": striped, "uneven": uneven}
+    idle = [name for name, is_asked in asked.items() if is_asked and cp == 1]
+    if idle:
+        raise PlanError(
+            f"context_parallel: {' and '.join(idle)} is about the parts of the sequence; expected "
+            "cp of 2 or more, found 1"
+        )
     plan = hybrid(dp * cp, tp, pp, zero, microbatches, order, recompute=recompute)
     sizes = {"dp": dp, "cp": cp, "tp": tp}
     mesh = {name: size for name, size in sizes.items() if size > 1}
@@ -44,6 +51,6 @@ def context_parallel(
         plan,
         stages=tuple(replace(stage, mesh=mesh) for stage in plan.stages),
         splits=splits,
-        rewrites=(PlanRewrite("ring_attention", options={"dim": "cp"}),) if ring and cp > 1 else (),
+        rewrites=(PlanRewrite("ring_attention", options={"dim": "cp"}),) if ring else (),
         optimizer=replace(plan.optimizer, split=shards),
     )

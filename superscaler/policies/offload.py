@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from superscaler.errors import PlanError
-from superscaler.plan import Plan, PlanOffload
+from superscaler.plan import NOTHING_OFFLOADED, Plan, PlanOffload
 
 
 def offload(
@@ -27,7 +27,7 @@ def offload(
     memory of the cluster.
     Sources: ZeRO-Offload, arXiv 2101.06840 (states), ZeRO-Infinity,
     arXiv 2104.07857 (parameters), vDNN, arXiv 1602.08124 (activations). Raises PlanError for
-    another `ahead`.
+    another `ahead`, and for one where nothing is offloaded.
     """
     is_number = isinstance(ahead, int) and not isinstance(ahead, bool)
     if ahead != "auto" and (not is_number or int(ahead) < 1):
@@ -40,4 +40,6 @@ def offload(
         before.ahead if ahead == PlanOffload().ahead else ahead,
         before.batch or batch,
     )
+    if ahead != PlanOffload().ahead and not chosen.is_any:
+        raise PlanError(f"offload: ahead is {ahead!r}; {NOTHING_OFFLOADED}")
     return replace(plan, offload=chosen)

@@ -12,9 +12,8 @@ from superscaler.plan import (
     PlanSchedule,
     PlanSplit,
     PlanStage,
-    is_order,
-    unknown_order,
 )
+from superscaler.policies.check import check_numbers, check_order, check_size, check_tensor_parallel
 from superscaler.policies.offload import offload
 
 BIDIRECTIONAL = "bidirectional"
@@ -87,16 +86,16 @@ def hybrid(
     """Any combination; `recompute` are module patterns, separated by spaces, and so are those of
     what is offloaded (see `offload`).
 
-    Raises PlanError for numbers below 1, an unknown order, placement or ZeRO stage.
+    Raises PlanError for numbers below 1 or too large, an unknown order, placement or ZeRO stage,
+    and sequence parallelism without tensor parallelism.
     """
-    numbers = {"dp": dp, "tp": tp, "pp": pp, "microbatches": microbatches}
-    for name, value in {**numbers, "stages_per_device": stages_per_device}.items():
-        if value < 1:
-            raise PlanError(f"hybrid: expected {name} of 1 or more, found {value}")
+    check_numbers("hybrid", microbatches=microbatches)
+    check_size("hybrid", dp=dp, tp=tp, pp=pp, stages_per_device=stages_per_device)
     if zero not in (0, 1, 2, 3):
         raise PlanError(f"hybrid: expected a ZeRO stage from 0 to 3, found {zero}")
-    if not is_order(order):
-        raise PlanError(f"hybrid: {unknown_order(order)}")
+    check_order("hybrid", order)
+    if sequence_parallel:
+        check_tensor_parallel("hybrid", tp)
     if placement == FREE and order != "auto":
         raise PlanError(
             f"hybrid: placement {FREE} is decided with the order; expected order='auto', found "

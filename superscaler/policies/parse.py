@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from superscaler.errors import PlanError
@@ -35,6 +36,11 @@ WAY = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"
 
 def parse_plan(text: str) -> Plan:
     """The plan that `text` names. Raises PlanError saying what was expected."""
+    if not text.strip():
+        raise PlanError(
+            f"plan {text!r}: expected a YAML file, the name of a plan that ships, or a policy call "
+            "such as 'zero(dp=2, stage=3)', found no text"
+        )
     if text.endswith((".yaml", ".yml")) or "(" not in text:
         return Plan.load(_find(text))
     return _made(text, _call(text))
@@ -47,12 +53,7 @@ def _made(text: str, call: ast.Call) -> Plan:
         raise PlanError(f"plan {text!r}: no policy {name!r}; known: {', '.join(sorted(POLICIES))}")
     policy = POLICIES[name]
     known = inspect.signature(policy).parameters
-    named = [(str(k.arg), k.value) for k in call.keywords]
-    if call.args and "plan" in known:
-        named.insert(0, ("plan", call.args[0]))
-    if len(call.args) > 1 or (call.args and "plan" not in known):
-        raise PlanError(f"plan {text!r}: {name} takes its arguments by name: {', '.join(known)}")
-    arguments = {key: _value(text, node) for key, node in named}
+    arguments = {key: _value(text, node) for key, node in _named(text, call, name, known)}
     for key, value in arguments.items():
         if key not in known:
             raise PlanError(
@@ -70,6 +71,21 @@ def _made(text: str, call: ast.Call) -> Plan:
     return policy(**arguments)
 
 
+def _named(
+    text: str, call: ast.Call, name: str, known: Collection[str]
+) -> list[tuple[str, ast.expr]]:
+    """The arguments of a policy call by name, each once."""
+    stars = [k for k in call.keywords if k.arg is None]
+    by_place = [a for a in call.args if isinstance(a, ast.Starred)]
+    if stars or by_place or len(call.args) > 1 or (call.args and "plan" not in known):
+        raise PlanError(f"plan {text!r}: {name} takes its arguments by name: {', '.join(known)}")
+    named = [("plan", a) for a in call.args] + [(str(k.arg), k.value) for k in call.keywords]
+    for key, count in Counter(key for key, _ in named).items():
+        if count > 1:
+            raise PlanError(f"plan {text!r}: {name} has {key} {count} times; leave one of them")
+    return named
+
+
 def _check_kind(text: str, name: str, key: str, annotation: object, value: object) -> None:
     """Raises PlanError for a value of another kind than the argument is of."""
     kind, words = KINDS.get(str(annotation), (object, ""))
@@ -82,7 +98,7 @@ def _value(text: str, node: ast.expr) -> object:
         return _made(text, node)
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: {[]: 1}, say
         raise PlanError(f"plan {text!r}: {WAY}") from None
 
 
@@ -95,7 +111,7 @@ def _find(text: str) -> Path:
 def _call(text: str) -> ast.Call:
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # of null bytes; too deep
         raise PlanError(f"plan {text!r}: {WAY}") from None
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise PlanError(f"plan {text!r}: {WAY}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,20 +66,47 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--workload", metavar="FILE.py:callable", help="default: the one it was compiled from")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="the workload's settings")
     add("--dtype", help="float32, bfloat16 or float64: cast model and batches, as compiled")
-    add("--steps", type=int, default=10, help="how many steps to train (default: 10)")
+    add("--steps", type=_at_least(0), default=10, help="how many steps to train (default: 10)")
     add("--seed", type=int, help="of weights and random operators (default: the workload's)")
     add("--weights", type=Path, help="a checkpoint folder or state-dict file to begin with")
     add("--checkpoint", type=Path, help="the folder of checkpoints")
-    add("--save-every", type=int, default=0, help="steps between checkpoints; 0: at the end only")
+    add(
+        "--save-every",
+        type=_at_least(0),
+        default=0,
+        help="steps between checkpoints; 0: at the end only",
+    )
     add("--resume", action="store_true", help="continue from the last checkpoint")
-    add("--log-every", type=int, default=1, help="steps between printed lines")
+    add("--log-every", type=_at_least(1), default=1, help="steps between printed lines")
     add("--json-log", type=Path, help="append one JSON object per step to this file")
     add("--memory", action="store_true", help="count the bytes of tensors; slows a CPU down")
-    add("--timeout", type=float, default=60.0, help="seconds to wait for the other ranks")
+    add("--timeout", type=_seconds, default=60.0, help="seconds to wait for the other ranks")
     options = parser.parse_args(arguments)
     if (options.resume or options.save_every) and options.checkpoint is None:
         parser.error("--resume and --save-every need --checkpoint FOLDER")
     return options
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """Reads a whole number of `least` or more."""
+
+    def read(text: str) -> int:
+        number = text.strip().removeprefix("-")
+        if not number.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of {least} or more, found {text!r}"
+            )
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    """Reads seconds above 0."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return seconds
 
 
 def initialise(executor: RankExecutor, workload: Workload, weights: Path | None) -> None:

@@ -104,7 +104,7 @@ def read_manifest(source: Source) -> dict[str, Any]:
     files = _Files(source)
     try:
         manifest = json.loads(files.text("manifest.json"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also for bytes that are no text
         raise ProgramError(f"{files.path('manifest.json')} is not JSON: {error}") from error
     _check_manifest(manifest, files.path("manifest.json"))
     return dict(manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ from superscaler.runtime.checkpoint import latest_checkpoint, load_checkpoint, s
 from superscaler.runtime.executor import RankExecutor
 from superscaler.runtime.failures import BatchError
 from superscaler.runtime.memory import MemoryMeter
-from superscaler.workload import Workload
+from superscaler.user_code import UserCode
+from superscaler.workload import Workload, is_iterable
+
+_END = object()
 
 
 class Trainer:
@@ -85,14 +88,36 @@ class Trainer:
 
 
 def batches(workload: Workload) -> Iterator[Any]:
-    """The workload's data, again and again; its one batch if it has no data."""
+    """The workload's data, again and again; its one batch if it has no data.
+
+    Raises BatchError where data() raises, or gives no batch.
+    """
     is_empty = False
     while not is_empty:
         is_empty = True
-        for batch in [workload.batch] if workload.data is None else workload.data():
+        for batch in [workload.batch] if workload.data is None else _given(workload.data):
             is_empty = False
             yield batch
     raise BatchError("the workload's data() gave no batch; give at least one")
+
+
+def _given(data: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+    """The batches of one round."""
+    blame = UserCode("the workload's data() raised", kind=BatchError)
+    with blame:
+        found = data()
+    if not is_iterable(found):
+        raise BatchError(
+            f"the workload's data() gave {found!r}; give an iterable of batches, or yield them"
+        )
+    with blame:
+        rest = iter(found)
+    while True:
+        with blame:
+            batch = next(rest, _END)
+        if batch is _END:
+            return
+        yield batch
 
 
 def _line(record: dict[str, Any], size: tuple[int, str]) -> str:

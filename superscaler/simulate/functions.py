@@ -8,6 +8,7 @@ from superscaler.emit.function import Line
 from superscaler.simulate.fold import Network
 from superscaler.simulate.meet import Met
 from superscaler.simulate.record import Kernel, Post, Record, Run
+from superscaler.simulate.script import SHARING
 from superscaler.simulate.scripts import ScriptMaker
 from superscaler.simulate.simulation import FunctionInfo, OperatorInfo
 
@@ -29,6 +30,9 @@ def functions_of(
                 continue
             numbers[name] = len(found)
             kind, stage = maker.labels.of_function(name)
+            if name == SHARING:
+                found.append(FunctionInfo(name, kind, stage, "the results come to all ranks", ()))
+                continue
             record = next(iter(maker.records[name].values()))
             doc = maker.listing.functions[name].doc
             infos = tuple(_operators(maker, name, record, us))

@@ -11,6 +11,7 @@ from superscaler.graph.tensor import TensorKind
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.program import Program
 from superscaler.ops.copies import TO_DEVICE
+from superscaler.simulate.script import SHARING
 from superscaler.transform.partition import MICROBATCH
 
 _LABEL = re.compile(r"(?:before_barrier_)?(forward|backward|weight|update)(?:_(\d+))?")
@@ -97,6 +98,8 @@ class Labels:
         if segment is not None:
             grid = self.program.tasks.segments[segment].grid
             names = [grid.names[d] for d in grid.time_dims]
+        elif function == SHARING:
+            return -1
         else:
             first = self.listing.functions[function].conversions[0]
             route = self.program.conversions[first].route

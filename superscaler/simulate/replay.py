@@ -24,7 +24,16 @@ from superscaler.simulate.record import (
     Wait,
     contiguous,
 )
-from superscaler.simulate.script import Action, Await, Call, Compute, Posting, Start, thinned
+from superscaler.simulate.script import (
+    SHARING,
+    Action,
+    Await,
+    Call,
+    Compute,
+    Posting,
+    Start,
+    thinned,
+)
 from superscaler.simulate.summary import Summary, summarised
 from superscaler.simulate.values import (
     Argument,
@@ -391,6 +400,8 @@ class _Replay:
         for value in self._unread:
             self._drop(self._resolve(value).storage)
         if last is not None:
+            if not self.calls:  # of a device that the plan leaves out
+                self.calls.append(Call(SHARING, ()))
             self._wait(self._post(last))
         self._end_sends()
         self._cut()

@@ -13,6 +13,7 @@ from superscaler.simulate.simulation import Holder
 
 Curve = tuple[tuple[float, int], ...]  # (us from the start, bytes alive from then on)
 EVERYONE = "everyone"  # in place of a constant: the results go to all ranks
+SHARING = "sharing"  # the function in which they do so on a rank that calls no other
 
 
 @dataclass(frozen=True, slots=True)

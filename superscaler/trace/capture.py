@@ -40,7 +40,8 @@ from superscaler.trace.decompose import DECOMPOSITIONS
 from superscaler.trace.default_dtype import default_dtype_of
 from superscaler.trace.fake import fake_copy, fake_like
 from superscaler.trace.rewrite import Rewriter
-from superscaler.trace.source import is_user_file, user_line
+from superscaler.trace.source import user_line
+from superscaler.user_code import UserCode, is_user_file
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,14 @@ def capture(
 ) -> Capture:
     """The joint graph of `step(model, rebuild(leaves))`; leaves that are no tensors are constants.
 
-    Raises TraceError if the step cannot be captured; errors of the step itself pass through.
+    Raises TraceError if the step cannot be captured, or raises.
     """
     mode = FakeTensorMode()
     tensors = [name for name, leaf in leaves.items() if isinstance(leaf, torch.Tensor)]
     fakes = tuple(fake_like(leaves[name], mode) for name in tensors)
     wrapper = _Step(step, fake_copy(model, mode), list(leaves.values()), rebuild)
-    with _errors_explained(), _user_frames_kept():
+    blame = UserCode("the step raised", kind=TraceError, unless_ours=True)
+    with blame, _errors_explained(), _user_frames_kept():
         exported = torch.export.export(wrapper, fakes, strict=False)
         joint_module = _JointModule(exported, wrapper)
         with contextlib.ExitStack() as stack:
@@ -144,6 +146,11 @@ def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if not isinstance(name, str) or not isinstance(metric, torch.Tensor):
             raise TraceError(
                 f"metric {name!r} is {_kind(metric)}; metrics are tensors by name (no .item())"
+            )
+        if metric.numel() != 1:
+            raise TraceError(
+                f"metric {name!r} has shape {tuple(metric.shape)}; return scalars: its mean() or "
+                "sum(), or an entry by a name of its own"
             )
     return loss, metrics
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from superscaler.errors import TraceError
+from superscaler.user_code import UserCode
+from superscaler.workload import OPTIMIZER
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -30,8 +32,11 @@ def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) ->
     user made them. Two steps on the whole and on parts of the stand-ins must agree: an update that
     is not element-wise cannot be split.
 
-    Raises TraceError for optimizers that are not element-wise.
+    Raises TraceError for what is no callable, raises, or makes no optimizer, and for optimizers
+    that are not element-wise.
     """
+    if not callable(factory):
+        raise TraceError(f"expected {OPTIMIZER} found {factory!r}")
     whole = [_stand_in(p.dim(), p.dtype) for p in parameters.values()]
     parts = [nn.Parameter(_part(p.detach()).clone()) for p in whole]
     before = [p.detach().clone() for p in parts]
@@ -51,7 +56,8 @@ def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) ->
 def _two_steps(
     factory: OptimizerFactory, parameters: list[nn.Parameter], grads: list[Tensor]
 ) -> torch.optim.Optimizer:
-    optimizer = factory(parameters)
+    with UserCode("optimizer(parameters) raised", kind=TraceError):
+        optimizer = factory(parameters)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TraceError(
             f"optimizer(parameters) returned an object of type {type(optimizer).__name__}; "
@@ -68,7 +74,8 @@ def _two_steps(
     for _ in range(2):
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad.clone()
-        optimizer.step()
+        with UserCode(f"a step of {type(optimizer).__name__} raised", kind=TraceError):
+            optimizer.step()
     return optimizer
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sysconfig
 import traceback
 from types import TracebackType
 
-import torch
+from superscaler.user_code import is_user_file
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
-_PYTHON = sysconfig.get_paths()["stdlib"] + os.sep
 _UNKNOWN = "(unknown line)"
 
 
@@ -31,10 +27,3 @@ def user_line(trace: TracebackType | None) -> str:
         if is_user_file(frame.filename):
             return f"{os.path.basename(frame.filename)}:{frame.lineno}, in {frame.name}"
     return _UNKNOWN
-
-
-def is_user_file(path: str) -> bool:
-    """Whether the file is neither torch's, nor this package's, nor Python's, nor generated."""
-    if path.startswith(_PYTHON):
-        return "-packages" in path and not path.startswith((_TORCH, _OURS))
-    return not path.startswith((_TORCH, _OURS, "<"))

@@ -8,9 +8,10 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.plan import Plan
+from superscaler.transform.effect import Rank
 from superscaler.transform.recompute import Region
 from superscaler.transform.select import matches
-from superscaler.transform.spmd import Rank, split_table
+from superscaler.transform.spmd import split_table
 
 
 def cut_regions(graph: Graph, axes: Axes, plan: Plan) -> dict[int, Region]:

@@ -17,7 +17,7 @@ from superscaler.transform.offload import offload_activations
 from superscaler.transform.partition import REPLICATE, Grid, Order, Partition, Placed
 from superscaler.transform.recompute import module_regions, recompute
 from superscaler.transform.select import Selection, find_axes, select
-from superscaler.transform.spmd import indivisible
+from superscaler.transform.split_axes import indivisible
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import PTensor
 from superscaler.transform.renumber import renumber
-from superscaler.transform.select import matched_prefix
+from superscaler.transform.select import check_modules, matched_prefix
 
 Region = str | int
 
@@ -117,7 +117,11 @@ class _Work:
 
 
 def module_regions(graph: Graph, patterns: tuple[str, ...]) -> dict[int, Region]:
-    """Forward operator -> the matching module it is recomputed with."""
+    """Forward operator -> the matching module it is recomputed with.
+
+    Raises PlanError for a pattern that matches no module.
+    """
+    check_modules(graph, patterns, "recompute", Phase.FORWARD)
     found: dict[int, Region] = {}
     for op in graph.operators:
         if op.phase is not Phase.FORWARD:

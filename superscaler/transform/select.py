@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from functools import lru_cache
 
 from superscaler.errors import PlanError, TransformError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
-from superscaler.graph.operator import Operator
+from superscaler.graph.operator import Operator, Phase
 from superscaler.transform.partition import Partition
 
 Selection = tuple[int, ...]  # operator ids, ascending
@@ -59,12 +60,35 @@ def matched_prefix(path: str, pattern: str) -> str | None:
 def select(graph: Graph, *patterns: str, phase: str = "") -> Selection:
     """The operators whose module path or name matches one of the patterns.
 
-    Raises TransformError when nothing matches.
+    Raises TransformError when one of them matches nothing.
     """
-    found = tuple(op.id for op in graph.operators if _selected(op, patterns, phase))
-    if not found:
-        raise TransformError(_nothing(graph, patterns, phase))
-    return found
+    if not patterns:
+        raise TransformError("no operator is selected; give at least one pattern, such as **")
+    found: set[int] = set()
+    for pattern in patterns:
+        own = {op.id for op in graph.operators if _selected(op, pattern, phase)}
+        if not own:
+            raise TransformError(_nothing(graph, pattern, phase))
+        found |= own
+    return tuple(sorted(found))
+
+
+def check_modules(
+    graph: Graph, patterns: Collection[str], what: str, phase: Phase | None = None
+) -> None:
+    """Raises PlanError, which begins with `what`, for a pattern that matches no module with
+    operators (of a phase)."""
+    if not patterns:
+        return
+    modules = {op.module for op in graph.operators if phase in (None, op.phase)}
+    for pattern in patterns:
+        if not any(matches(module, pattern) for module in modules):
+            names = sorted(m for m in modules if m)
+            close = get_close_matches(pattern, names, 3, 0.3) or names[:3]
+            raise PlanError(
+                f"{what}: no module with operators matches {pattern!r}; expected module paths "
+                f"(* matches one component), for example {', '.join(close)}"
+            )
 
 
 def select_axis(partition: Partition, axis: str) -> Selection:
@@ -82,18 +106,18 @@ def select_axis(partition: Partition, axis: str) -> Selection:
     )
 
 
-def _selected(op: Operator, patterns: tuple[str, ...], phase: str) -> bool:
+def _selected(op: Operator, pattern: str, phase: str) -> bool:
     if phase and op.phase.value != phase:
         return False
-    return any(matches(op.module, p) or matches(op.name, p) for p in patterns)
+    return matches(op.module, pattern) or matches(op.name, pattern)
 
 
-def _nothing(graph: Graph, patterns: tuple[str, ...], phase: str) -> str:
+def _nothing(graph: Graph, pattern: str, phase: str) -> str:
     names = sorted({op.module for op in graph.operators if op.module})
-    close = [m for p in patterns for m in get_close_matches(p, names, 3, 0.3)] or names[:3]
+    close = get_close_matches(pattern, names, 3, 0.3) or names[:3]
     what = f" in phase {phase}" if phase else ""
     return (
-        f"no operator matches {', '.join(repr(p) for p in patterns)}{what}; "
+        f"no operator matches {pattern!r}{what}; "
         "expected module paths or operator names (* matches one component), "
         f"for example {', '.join(close)}"
     )

@@ -13,28 +13,16 @@ from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
-from superscaler.transform.context import context_axes
+from superscaler.transform.effect import PLACES, Rank, SplitTable, check_effect
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
-from superscaler.transform.select import find_axes, matches
+from superscaler.transform.select import check_modules, matches
 from superscaler.transform.shards import check_shards
+from superscaler.transform.split_axes import axes_of, comes_out, indivisible
 from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
-from superscaler.transform.tensor_parallel import tensor_parallel_axes, token_axes
 
 FIXED = (TensorKind.PARAM, TensorKind.BUFFER)  # what does not depend on the batch
 SPREAD = 4  # times the bytes of the parameters that an operator reads
-
-
-@dataclass(frozen=True)
-class Rank:
-    """How a mesh dim treats one axis: lower `order` wins, `where` and `uneven` as in PlanSplit."""
-
-    order: int
-    where: tuple[str, ...]
-    uneven: bool
-
-
-SplitTable = dict[str, dict[int, Rank]]  # mesh dim -> axis -> rank
 
 
 def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
@@ -47,9 +35,10 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     for op in graph.operators:
         work.placed = placed
         placed.append(work.place(op))
+    notes = check_effect(graph, axes, plan, work.table, placed)
     if plan.splits_backward:
         placed = split_backward(graph, placed)
-    return Partition(graph, axes, tuple(placed))
+    return Partition(graph, axes, tuple(placed), notes=notes)
 
 
 def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
@@ -60,22 +49,30 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
             sizes.setdefault(name, set()).add(size)
     _add_cuts(sizes, plan)
     table: SplitTable = {name: {} for name in sizes}
-    entries = plan.splits
-    if plan.microbatches > 1 and not any(s.dim == MICROBATCH for s in entries):
-        entries = (PlanSplit("batch", MICROBATCH), *entries)
-    for order, split in enumerate(entries):
+    entries = list(enumerate(plan.splits))
+    if plan.microbatches > 1 and not any(s.dim == MICROBATCH for s in plan.splits):
+        entries.insert(0, (-1, PlanSplit("batch", MICROBATCH)))
+    for order, split in entries:
         if split.dim not in table:
             raise PlanError(
                 f"split {split.axis} on {split.dim!r}: no stage has such a mesh dim; "
                 f"found {', '.join(sorted(table))}"
             )
+        check_modules(graph, split.where, f"split {split.axis} on {split.dim}, where")
         parts = max(sizes[split.dim])
-        for number, axis in enumerate(axes_of(graph, axes, split, parts, table)):
-            table[split.dim].setdefault(
-                axis, Rank(order * 100_000 + number, split.where, split.uneven)
-            )
+        own = table[split.dim]
+        for number, axis in enumerate(axes_of(graph, axes, split, parts, tuple(own))):
+            own[axis] = _ranked(own.get(axis), split, order * PLACES + number)
     _check_batch(axes, table, sizes)
     return table
+
+
+def _ranked(before: Rank | None, split: PlanSplit, order: int) -> Rank:
+    """An axis's rank with one more split of it: the first one's place, the modules of both."""
+    if before is None:
+        return Rank(order, split.where, split.uneven)
+    where = (*before.where, *split.where) if before.where and split.where else ()
+    return Rank(before.order, where, before.uneven or split.uneven)
 
 
 def _add_cuts(sizes: dict[str, set[int]], plan: Plan) -> None:
@@ -96,63 +93,6 @@ def _add_cuts(sizes: dict[str, set[int]], plan: Plan) -> None:
                 f"split {split.axis} on {split.dim!r}: expected {min(found)} parts, as the other "
                 f"splits of that name have, found {split.parts}; use another name"
             )
-
-
-def axes_of(graph: Graph, axes: Axes, split: PlanSplit, parts: int, table: SplitTable) -> list[int]:
-    """The axes that a split in `parts` is on, best first, each divisible; `table` has those of the
-    splits before it. Raises PlanError for axes that do not exist or divide."""
-    if split.axis == "auto":
-        return tensor_parallel_axes(graph, axes, parts)
-    if split.axis == "sequence":
-        found = token_axes(graph, axes, set(table[split.dim]))
-        return [a for a in found if axes.axes[a].size % parts == 0]
-    if split.axis == "context":
-        return _context(graph, axes, split, parts)
-    chosen = []
-    for spot in find_axes(graph, axes, split.axis):
-        spot = spot[::-1] if split.striped else spot
-        fits = [a for a in spot if axes.axes[a].size % parts == 0]
-        if not fits and split.uneven:
-            fits = [a for a in spot if axes.axes[a].size >= parts]
-        if not fits:
-            sizes = " x ".join(str(axes.axes[a].size) for a in spot)
-            raise PlanError(
-                indivisible(
-                    f"split {split.axis} on {split.dim} by {parts}",
-                    axes.axes[spot[0]].name,
-                    sizes,
-                    axes.axes[spot[0]].size,
-                    parts,
-                )
-            )
-        chosen.append(fits[0])
-    return list(dict.fromkeys(chosen))
-
-
-def _context(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> list[int]:
-    """The axes of attention's positions. Raises PlanError where none can be split in `parts`."""
-    found = context_axes(graph, axes, striped=split.striped)
-    fits = [a for a in found if _fits(axes.axes[a].size, parts, split.uneven)]
-    if not found:
-        raise PlanError(
-            f"split context on {split.dim} by {parts}: no operator is an attention that can be "
-            "split; name the axis of the positions instead (`superscaler axes` lists all)"
-        )
-    if not fits:
-        axis = axes.axes[found[0]]
-        what = f"split context on {split.dim} by {parts}"
-        raise PlanError(indivisible(what, axis.name, str(axis.size), axis.size, parts))
-    return fits
-
-
-def indivisible(what: str, axis: str, shown: str, size: int, parts: int) -> str:
-    """The error of a split that does not come out even, with what would."""
-    divisors = [str(n) for n in range(2, size + 1) if size % n == 0][:6]
-    way = f"use {', '.join(divisors)}" if divisors else "it cannot be split"
-    return (
-        f"{what}: axis {axis} has {shown} elements, not divisible by {parts}; {way}, "
-        "or allow uneven parts"
-    )
 
 
 def _check_batch(axes: Axes, table: SplitTable, sizes: dict[str, set[int]]) -> None:
@@ -256,7 +196,7 @@ class _Work:
             table = self.table.get(name, {})
             for k, it in enumerate(iters):
                 rank = table.get(it.axis)
-                if rank is None or it.frozen or not _fits(left[k], count, rank.uneven):
+                if rank is None or it.frozen or not comes_out(left[k], count, rank.uneven):
                     continue
                 if it.single and count != left[k]:
                     continue
@@ -437,7 +377,3 @@ class _Work:
             self.label(op, stage, timed or self.plan.microbatches == 1),
             gather=gather,
         )
-
-
-def _fits(size: int, count: int, uneven: bool) -> bool:
-    return size % count == 0 if not uneven else size >= count

@@ -110,12 +110,18 @@ def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
             if any(matches(graph.operators[op].module, p) for p in entry.modules):
                 found[op] = s
                 break
+    modules = sorted({graph.operators[op].module for op in forward})
     for s, entry in enumerate(plan.stages):
+        for pattern in entry.modules:
+            if not any(matches(module, pattern) for module in modules):
+                raise PlanError(
+                    f"stage {s}: no operator matches {pattern}; "
+                    f"the model has {', '.join(modules[:5])}, ..."
+                )
         if entry.modules and s not in found.values():
-            modules = sorted({graph.operators[op].module for op in forward})
             raise PlanError(
-                f"stage {s}: no operator matches {', '.join(entry.modules)}; "
-                f"the model has {', '.join(modules[:5])}, ..."
+                f"stage {s}: earlier stages have all operators of {', '.join(entry.modules)}; name "
+                "modules that they leave"
             )
     return found
 

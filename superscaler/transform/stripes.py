@@ -6,7 +6,7 @@ from superscaler.graph.axis import Axes, Stripe
 from superscaler.graph.graph import Graph
 from superscaler.plan import Plan
 from superscaler.trace.axes import infer_axes
-from superscaler.transform.spmd import axes_of
+from superscaler.transform.split_axes import axes_of
 
 
 def striped_axes(graph: Graph, axes: Axes, plan: Plan) -> Axes:
@@ -23,7 +23,7 @@ def striped_axes(graph: Graph, axes: Axes, plan: Plan) -> Axes:
     for split in plan.splits:
         if split.striped:
             parts = max(stage.mesh.get(split.dim, 1) for stage in plan.stages)
-            whole = axes_of(graph, axes, split, parts, {split.dim: {}})
+            whole = axes_of(graph, axes, split, parts)
             found.update((axis, parts) for axis in whole if 1 < parts < axes.axes[axis].size)
     if not found:
         return axes

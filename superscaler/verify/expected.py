@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from superscaler.errors import VerifyError
 from superscaler.runtime.initialize import (
     load_state_file,
     materialize_empty,
@@ -19,6 +20,7 @@ from superscaler.runtime.initialize import (
 )
 from superscaler.runtime.reference import train_reference
 from superscaler.runtime.train import batches
+from superscaler.user_code import UserCode
 from superscaler.verify.accuracy import Accuracy, accuracy_of, largest
 from superscaler.verify.rounding import drop_rounding
 from superscaler.workload import Workload
@@ -64,15 +66,16 @@ def expect(
     initial = _snapshot(model)
     data = tuple(islice(batches(workload), steps))
     observer = _Observer(workload, model, accuracy)
-    reference = train_reference(
-        observer.step,
-        model,
-        observer.optimizer,
-        lambda number: data[number],
-        steps,
-        seed,
-        workload.clip_grad_norm,
-    )
+    with UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True):
+        reference = train_reference(
+            observer.step,
+            model,
+            observer.optimizer,
+            lambda number: data[number],
+            steps,
+            seed,
+            workload.clip_grad_norm,
+        )
     return Expected(
         accuracy=accuracy,
         seed=seed,
@@ -102,7 +105,7 @@ def initialised(workload: Workload, seed: int) -> nn.Module:
     if callable(workload.init):
         materialize_empty(model)
         torch.manual_seed(seed)
-        with torch.no_grad():
+        with torch.no_grad(), UserCode("the workload's init raised"):
             workload.init(model)
         return model
     if workload.init is not None and Path(workload.init).is_file():

@@ -52,6 +52,20 @@ def error(*arguments: object) -> str:
         (["trace", *GPT, "--set", "size=3"], "it has no setting 'size'; its settings: layers"),
         (["trace", *GPT, "--set", "layers"], "--set layers: write --set key=value"),
         (["trace", *GPT, "--dtype", "float65"], "--dtype float65: expected float64, float32"),
+        (
+            ["trace", *GPT, "--dtype", "float8_e4m3fn"],
+            "--dtype float8_e4m3fn: expected float64, fl",
+        ),
+        (["verify", *GPT, "--plan", ""], "plan '': expected a YAML file, the name of a plan that"),
+        (
+            ["launch", GPT[0], "--dtype", "float8_e4m3fn", "--plan", "dp2"],
+            "float8_e4m3fn: expected",
+        ),
+        ([*COMPILE, "--plan", "zero(**{})"], "zero takes its arguments by name: dp, stage"),
+        (
+            [*COMPILE, "--plan", "hybrid(dp=1000000000)"],
+            "hybrid: dp=1000000000: expected a product",
+        ),
         ([*COMPILE, "--plan", "zeros(dp=2)"], "no policy 'zeros'; known: bidirectional, "),
         ([*COMPILE, "--plan", "zero(dp=2, stge=1)"], "zero has no argument 'stge'; it takes dp"),
         ([*COMPILE, "--plan", "zero()"], "zero needs dp"),
@@ -113,6 +127,58 @@ def test_control_flow_that_depends_on_data(tmp_path: Path) -> None:
     file.write_text(BRANCHING)
     found = error("verify", f"{file}:workload", "--plan", "data_parallel(dp=2)")
     assert "branching.py:7" in found
+
+
+FAULTY = BRANCHING.replace("if y.sum() > 0:", "if 1 / 0:")
+
+
+@pytest.mark.parametrize("command", ["trace", "axes", "verify"])
+def test_a_step_that_raises(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY)
+    plan = [] if command != "verify" else ["--plan", "data_parallel(dp=2)"]
+    found = error(command, f"{file}:workload", *plan)
+    assert found.startswith("the step raised ZeroDivisionError: division by zero (at ")
+    assert found.endswith("faulty.py:7: if 1 / 0:)")
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("optimizer=None", "as optimizer, found None"),
+        ("optimizer='adamw'", "as optimizer, found 'adamw'"),
+        ("optimizer=lambda p: 1 / 0", "optimizer(parameters) raised ZeroDivisionError: division"),
+        (
+            "data=lambda: 5, optimizer=torch.optim.SGD",
+            "the workload's data() gave 5; give an iterab",
+        ),
+        (
+            "data=lambda: [torch.ones(2, 3)], optimizer=torch.optim.SGD",
+            "training the untouched model raised RuntimeError: mat1 and mat2 shapes cannot be",
+        ),
+    ],
+)
+def test_a_faulty_workload(tmp_path: Path, field: str, message: str) -> None:
+    file = tmp_path / "faulty.py"
+    text = BRANCHING.replace("if y.sum() > 0:", "if False:")
+    file.write_text(text.replace("optimizer=lambda p: torch.optim.SGD(p, lr=0.1)", field))
+    command = ["verify", f"{file}:workload", "--plan", "data_parallel(dp=2)", "--in-process"]
+    assert message in error(*command)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--steps", "-1"], "argument --steps: expected a whole number of 0 or more, found '-1'"),
+        (["--log-every", "0"], "argument --log-every: expected a whole number of 1 or more, found"),
+        (["--timeout", "-3"], "argument --timeout: expected seconds above 0, found '-3'"),
+        (["--stepz", "3"], "unrecognized arguments: --stepz 3"),
+    ],
+)
+def test_options_of_the_training_loop(option: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["launch", GPT[0], "--plan", "data_parallel(dp=2)", *option])
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
 
 
 def test_unequal_world_size_at_launch(tmp_path: Path) -> None:

@@ -57,6 +57,68 @@ def test_numbers_out_of_range(arguments: dict[str, object]) -> None:
         policies.hybrid(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("interlaced(pp=0, microbatches=2, embedding='e')", "interlaced: expected pp of 1 or more"),
+        (
+            "interlaced(pp=2, microbatches=0, embedding='e')",
+            "interlaced: expected microbatches of 1 or more, found 0",
+        ),
+        ("interlaced(pp=2, microbatches=2, embedding='e', dp=0)", "interlaced: expected dp of 1"),
+        (
+            "interlaced(pp=2, microbatches=2, embedding='e', order='zigzag')",
+            "interlaced: expected one of gpipe",
+        ),
+        (
+            "interlaced(pp=2, microbatches=2, embedding='')",
+            "interlaced: expected embedding to name modules, found ''",
+        ),
+        (
+            "three_f_one_b(pp=0, microbatches=2, layers='l', count=4)",
+            "three_f_one_b: expected pp of 1 or more, found 0",
+        ),
+        (
+            "three_f_one_b(pp=2, microbatches=-1, layers='l', count=4)",
+            "three_f_one_b: expected microbatches of 1 or more, found -1",
+        ),
+        ("three_f_one_b(pp=1, microbatches=2, layers='l', count=4, dp=0)", "expected dp of 1"),
+        ("three_f_one_b(pp=2, microbatches=2, layers='', count=4)", "expected layers to name modu"),
+        (
+            "three_f_one_b(pp=2, microbatches=2, layers='l', count=1000000000)",
+            "three_f_one_b: count=1000000000: expected a product of at most 65536",
+        ),
+        ("context_parallel(cp=2, dp=0)", "context_parallel: expected dp of 1 or more, found 0"),
+        ("bidirectional(pp=2, microbatches=0)", "expected microbatches of 1 or more, found 0"),
+        (
+            "hybrid(dp=100000, tp=8)",
+            "hybrid: dp=100000 x tp=8: expected a product of at most 65536, found 800000",
+        ),
+        (
+            "hybrid(pp=2, stages_per_device=1000000000, microbatches=2)",
+            "hybrid: pp=2 x stages_per_device=1000000000: expected a product",
+        ),
+        ("coshard(hybrid(), parts=2, axes='')", "coshard: expected axes to name at least one"),
+        ("megatron(tp=1, sequence_parallel=True)", "expected tp of 2 or more, found 1; leave it"),
+        ("context_parallel(cp=1, ring=True)", "context_parallel: ring is about the parts of the"),
+        (
+            "context_parallel(cp=1, dp=2, striped=True)",
+            "striped is about the parts of the sequence",
+        ),
+        ("offload(hybrid(), ahead=4)", "offload: ahead is 4; it does nothing where nothing is off"),
+        ("offload(hybrid(), ahead='auto')", "offload: ahead is 'auto'; it does nothing where"),
+        (
+            "vocabulary_parallel(zero(dp=2), embedding='')",
+            "vocabulary_parallel: expected embedding to name modules, found ''",
+        ),
+    ],
+)
+def test_arguments_that_make_no_plan(text: str, message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        parse_plan(text)
+    assert message in str(caught.value)
+
+
 def test_calls_as_text() -> None:
     assert parse_plan("zero(dp=2, stage=3)") == policies.zero(dp=2, stage=3)
     assert parse_plan(" pipeline(pp=2, microbatches=4, order='gpipe') ").order == "gpipe"
@@ -74,6 +136,13 @@ def test_calls_as_text() -> None:
         ("zero(dp=2", "expected a call with numbers and texts"),
         ("zero(level=2)", "zero has no argument 'level'; it takes dp, stage"),
         ("pipeline(pp=2)", "pipeline needs microbatches"),
+        ("", "plan '': expected a YAML file, the name of a plan that ships, or a policy call"),
+        ("zero(**{})", "zero takes its arguments by name: dp, stage"),
+        ("coshard(*[1], parts=2)", "coshard takes its arguments by name: plan, parts"),
+        ("zero(dp=2, dp=4)", "zero has dp 2 times; leave one of them"),
+        ("offload(zero(dp=2), plan=zero(dp=4))", "offload has plan 2 times"),
+        ("zero(dp={[]: 1})", "expected a call with numbers and texts"),
+        ("zero(dp=2)\0", "expected a call with numbers and texts"),
         ("nowhere.yaml", "no such file; give a YAML file or a policy"),
     ],
 )

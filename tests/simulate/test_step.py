@@ -75,3 +75,17 @@ def test_slower_links_take_longer() -> None:
     program = compiled("hybrid(dp=2, pp=2, microbatches=2)")
     slow = ss.Cluster.load("a100x16")
     assert program.simulate(slow).exposed_us > program.simulate(CLUSTER).exposed_us
+
+
+def test_devices_that_a_plan_leaves_out_wait_for_the_results(tmp_path: Path) -> None:
+    stages = "stages: [{devices: [0]}, {devices: [5]}]\nmicrobatches: 2\norder: 1f1b\n"
+    program = ss.compile(gpt().graph, ss.Plan.from_yaml(stages), CLUSTER)
+    found = program.simulate()
+    idle = next(c for c in found.classes if 1 in c.ranks)
+    assert idle.ranks == (1, 2, 3, 4)
+    assert [e.what for e in idle.events if e.lane == "compute"] == [
+        "wait for broadcast of the results"
+    ]
+    assert (idle.peak_bytes, idle.busy_us.get("compute", 0.0)) == (0, 0.0)
+    write_simulation(found, tmp_path / "gaps.json")
+    assert read_simulation(tmp_path / "gaps.json").classes == found.classes

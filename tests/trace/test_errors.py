@@ -65,6 +65,10 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
         (lambda m, x: None, "the step returned a NoneType; return the loss"),
         (lambda m, x: (m(x) > 0).sum(), "the loss is of torch.int64; return a floating-point"),
         (lambda m, x: (m(x).sum(), {"a": 3.0}), "metric 'a' is a float; metrics are tensors"),
+        (
+            lambda m, x: (m(x).sum(), {"rows": m(x).sum(1)}),
+            r"metric 'rows' has shape \(4,\); return scalars: its mean\(\) or sum\(\)",
+        ),
         (lambda m, x: x.sum(), "the loss does not depend on any parameter"),
         (lambda m, x: m(x).detach().sum(), "the loss does not depend on any parameter"),
         (lambda m, x: m(x.add_(1)).sum(), "changes batch leaf batch in place; only buffers may"),
@@ -83,9 +87,18 @@ def test_steps(step: Callable[..., Any], message: str) -> None:
         _trace(step)
 
 
-def test_errors_of_the_step_pass_through() -> None:
-    with pytest.raises(RuntimeError, match="must have same reduction dim"):
+def _raises(model: nn.Module, x: Tensor) -> Tensor:
+    raise KeyError("labels")
+
+
+def test_errors_of_the_step_are_named_with_their_line() -> None:
+    said = r"^the step raised RuntimeError: .*must have same reduction dim"
+    with pytest.raises(TraceError, match=said) as caught:
         _trace(lambda m, x: m(x[:, :3]).sum())
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    said = r"^the step raised KeyError: 'labels' \(at .*test_errors\.py:\d+: raise KeyError"
+    with pytest.raises(TraceError, match=said):
+        _trace(_raises)
 
 
 class _With(nn.Module):
@@ -146,9 +159,22 @@ class _TrustRatio(torch.optim.SGD):
         super().step()
 
 
+class _Fails(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        1 / 0  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
+        (None, r"expected a callable from parameters to an optimizer, such as .*, found None"),
+        ("adamw", r"expected a callable from parameters to an optimizer, .*, found 'adamw'"),
+        (
+            lambda p: torch.optim.SGD(p, lr=-1),
+            r"optimizer\(parameters\) raised ValueError: Invalid learning rate: -1 "
+            r"\(at .*test_errors\.py:\d+: lambda p: torch\.optim\.SGD\(p, lr=-1\)",
+        ),
+        (_Fails, r"a step of _Fails raised ZeroDivisionError: .* \(at .*: 1 / 0"),
         (lambda p: 3, r"optimizer\(parameters\) returned an object of type int; return a torch"),
         (lambda p: torch.optim.SGD(list(p)[:1]), "SGD leaves out parameters it was given"),
         (_TrustRatio, "optimizer _TrustRatio does not update its parameters element by element"),

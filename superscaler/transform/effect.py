@@ -1,0 +1,84 @@
+"""Effect: splits of a plan that split no operator at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from superscaler.errors import PlanError
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
+from superscaler.plan import Plan, PlanSplit
+from superscaler.transform.partition import Placed
+from superscaler.transform.select import matches
+
+PLACES = 100_000  # for the axes of one split in `Rank.order`
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How a mesh dim treats one axis: lower `order` wins, `where` and `uneven` as in PlanSplit."""
+
+    order: int
+    where: tuple[str, ...]
+    uneven: bool
+
+
+SplitTable = dict[str, dict[int, Rank]]  # mesh dim -> axis -> rank
+
+
+def check_effect(
+    graph: Graph, axes: Axes, plan: Plan, table: SplitTable, placed: Sequence[Placed]
+) -> tuple[str, ...]:
+    """Notes on splits that change nothing, as others of the dim come first or sizes are not even.
+
+    Splits of an axis that an earlier split of the dim has (a tied embedding and head) are as good
+    as that one. Raises PlanError for a split of an axis that no operator in its modules has.
+    """
+    used, notes = _used(axes, placed), []
+    for number, split in enumerate(plan.splits):
+        own = {a for a, rank in table[split.dim].items() if rank.order // PLACES == number}
+        parts = max(split.parts, *(stage.mesh.get(split.dim, 1) for stage in plan.stages))
+        if parts == 1 or own & used.get(split.dim, set()):
+            continue
+        what, names = f"split {split.axis} on {split.dim}", _names(axes, own)
+        if split.axis == "sequence":
+            notes.append(
+                f"{what} changes nothing: the products split there put out no tokens that {parts} "
+                "divides"
+            )
+        elif own and not _occurs(graph, axes, split, own):
+            raise PlanError(
+                f"{what}: no operator of {', '.join(split.where) or 'the model'} has the axis "
+                f"({names}) where it can be split; name other modules, or leave it out"
+            )
+        elif own:
+            notes.append(
+                f"{what} changes nothing: where operators have the axis ({names}), other splits on "
+                f"{split.dim} come first, or it does not come out even"
+            )
+    return tuple(notes)
+
+
+def _names(axes: Axes, own: set[int]) -> str:
+    return ", ".join(axes.axes[a].name for a in sorted(own)[:3])
+
+
+def _occurs(graph: Graph, axes: Axes, split: PlanSplit, own: set[int]) -> bool:
+    """Whether an operator in the split's modules has one of the axes where it can be split."""
+    return any(
+        it.axis in own and not it.frozen
+        for op, found in zip(graph.operators, axes.operators, strict=True)
+        if not split.where or any(matches(op.module, p) for p in split.where)
+        for it in found.iters
+    )
+
+
+def _used(axes: Axes, placed: Sequence[Placed]) -> dict[str, set[int]]:
+    """Grid dim -> the axes that some operator is split on along it."""
+    used: dict[str, set[int]] = {}
+    for own, at in zip(axes.operators, placed, strict=True):
+        for name, size, role in zip(at.grid.names, at.grid.shape, at.roles):
+            if role >= 0 and size > 1:
+                used.setdefault(name, set()).add(own.iters[role].axis)
+    return used
