@@ -438,4 +438,4 @@ def test_copies_ahead_are_compared_in_time(text: str, kind: str) -> None:
 def test_what_is_offloaded_adds_up() -> None:
     text = "offload(offload(hybrid(), optimizer=True, activations='layers.0'), batch=True)"
     found = ss.policies.parse_plan(text).offload
-    assert found == PlanOffload(("layers.0",), True, (), 2, True)
+    assert found == PlanOffload(("layers.0",), True, (), PlanOffload.ahead, True)

@@ -114,7 +114,7 @@ class PlanOffload:
     activations: tuple[str, ...] = ()
     optimizer: bool = False
     parameters: tuple[str, ...] = ()
-    ahead: int | Literal["auto"] = 2
+    ahead: int | Literal["auto"] = 4
     batch: bool = False
 
     @property

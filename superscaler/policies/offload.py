@@ -14,7 +14,7 @@ def offload(
     activations: str = "",
     optimizer: bool = False,
     parameters: str = "",
-    ahead: int | Literal["auto"] = 2,
+    ahead: int | Literal["auto"] = PlanOffload.ahead,
     batch: bool = False,
 ) -> Plan:
     """`plan` with activations, optimizer states, parameters or the batch in host memory, beside

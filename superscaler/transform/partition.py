@@ -140,7 +140,7 @@ class Partition:
     orders: tuple[Order, ...] = ()
     sequences: tuple[tuple[tuple[str, int], ...], ...] = ()
     notes: tuple[str, ...] = field(default=())
-    copies_ahead: int = 2
+    copies_ahead: int = 4
 
     @property
     def num_devices(self) -> int:

@@ -105,7 +105,7 @@ def test_numbers_out_of_range(arguments: dict[str, object]) -> None:
             "context_parallel(cp=1, dp=2, striped=True)",
             "striped is about the parts of the sequence",
         ),
-        ("offload(hybrid(), ahead=4)", "offload: ahead is 4; it does nothing where nothing is off"),
+        ("offload(hybrid(), ahead=8)", "offload: ahead is 8; it does nothing where nothing is off"),
         ("offload(hybrid(), ahead='auto')", "offload: ahead is 'auto'; it does nothing where"),
         (
             "vocabulary_parallel(zero(dp=2), embedding='')",
