@@ -11,17 +11,18 @@ from superscaler.graph.tensor import HOST
 from superscaler.materialize.program import Own, Program
 from superscaler.schedule.costs import Held, Reader, StepCosts
 from superscaler.simulate.costs import segment_costs
-from superscaler.simulate.transfers import transfers_of
+from superscaler.simulate.transfers import left_under_way, transfers_of
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
 
 def step_costs(program: Program, cluster: Cluster, profile: Profile | None = None) -> StepCosts:
     """What the program's segments take and hold on `cluster`, whatever the order of tasks."""
     segments = segment_costs(program, cluster, profile)
+    transfers = transfers_of(program, cluster, profile) + left_under_way(program, segments)
     return StepCosts(
         tuple(cost.duration_us for cost in segments),
         tuple(cost.temporary_bytes for cost in segments),
-        tuple(transfers_of(program, cluster, profile)),
+        tuple(transfers),
         tuple(_held(program)),
         _resident_bytes(program),
         {d: cluster.device(d).memory_bytes for d in range(program.partition.num_devices)},
