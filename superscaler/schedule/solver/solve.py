@@ -61,8 +61,8 @@ def solve(
     """The best schedule found in `time_limit_s` seconds of search, never worse than the hints that
     fit the memory (default: the portfolio's).
 
-    Raises ScheduleError when edges contradict each other, or when no schedule fits the memory: on
-    which device, by how much, and what would help.
+    Raises ScheduleError when edges contradict each other, DoesNotFitError when no schedule fits the
+    memory: on which device, by how much, and what would help.
     """
     if objective not in OBJECTIVES:
         raise ScheduleError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
