@@ -202,7 +202,7 @@ def _scheduled(
         )
 
     if is_auto:
-        ordered = best_ahead_and_order(program, order, schedule.time_limit_s)
+        ordered = best_ahead_and_order(program, cluster, order, schedule.time_limit_s)
     else:
         ordered = order(program, schedule.time_limit_s)
     return ordered.program, ordered

@@ -25,6 +25,10 @@ class ScheduleError(SuperScalerError):
     """An order contradicts the data dependencies or another order."""
 
 
+class DoesNotFitError(ScheduleError):
+    """No order of the tasks was found that fits the devices' memory."""
+
+
 class MaterializeError(SuperScalerError):
     """A dependency cannot be preserved under the plan."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from superscaler.emit.constants import Constants, Time
@@ -13,7 +14,7 @@ from superscaler.materialize.program import BOUNDARY, Conversion, Program
 def exchange_constant(program: Program, constants: Constants, conversion: Conversion) -> Constant:
     """The exchange of `conversion` for each rank, by the running task's time index."""
     inside = conversion.scope != BOUNDARY
-    plans: dict[Time, dict[int, Exchange]] = {}
+    plans: dict[Time, Mapping[int, Exchange]] = {}
 
     def value(rank: int, time: Time) -> Any:
         key = conversion.route.key_of(time) if inside else time
@@ -29,7 +30,7 @@ def exchange_constant(program: Program, constants: Constants, conversion: Conver
 def _untimed(exchange: Exchange) -> Exchange:
     """Where there is one source part, such as inside a task, its time index is left out."""
     now: Time = ()
-    local = [(now, a, b, add) for _, a, b, add in exchange.local]
-    send = [(now, a, rank) for _, a, rank in exchange.send]
-    slots = dict([(now, size) for size in exchange.slots.values()][:1])
+    local = tuple((now, a, b, add) for _, a, b, add in exchange.local)
+    send = tuple((now, a, rank) for _, a, rank in exchange.send)
+    slots = tuple((now, size) for _, size in exchange.slots[:1])
     return Exchange(local, send, exchange.recv, slots, exchange.out)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
+from types import MappingProxyType
 
 from superscaler.materialize.conversion import Route, Time
 from superscaler.transform.layout import Box, Layout
@@ -13,14 +15,35 @@ from superscaler.transform.partition import VALUE
 Part = tuple[int, ...]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """What one rank does in a point-to-point conversion; boxes are local, one interval per slot.
 
     `local`: (source time, source box, result box, add); `send`: (source time, source box, rank);
-    `recv`: (rank, result box, add). `slots`: local slot sizes of each source part by time; `out`:
+    `recv`: (rank, result box, add). `slots`: (time, local slot sizes) of each source part; `out`:
     those of the result, None when the rank receives nothing.
     """
+
+    local: tuple[tuple[Time, Box, Box, bool | str], ...] = ()
+    send: tuple[tuple[Time, Box, int], ...] = ()
+    recv: tuple[tuple[int, Box, bool | str], ...] = ()
+    slots: tuple[tuple[Time, tuple[int, ...]], ...] = ()
+    out: tuple[int, ...] | None = None
+
+    def spec(self) -> dict[str, object]:
+        """The constant of the emitted code."""
+        return {
+            "local": list(self.local),
+            "send": list(self.send),
+            "recv": list(self.recv),
+            "slots": dict(self.slots),
+            "out": self.out,
+        }
+
+
+@dataclass
+class _Draft:
+    """An exchange that is being found."""
 
     local: list[tuple[Time, Box, Box, bool | str]] = field(default_factory=list)
     send: list[tuple[Time, Box, int]] = field(default_factory=list)
@@ -28,32 +51,29 @@ class Exchange:
     slots: dict[Time, tuple[int, ...]] = field(default_factory=dict)
     out: tuple[int, ...] | None = None
 
-    def spec(self) -> dict[str, object]:
-        return {
-            "local": self.local,
-            "send": self.send,
-            "recv": self.recv,
-            "slots": self.slots,
-            "out": self.out,
-        }
+    def done(self) -> Exchange:
+        """As routes share it."""
+        slots = tuple(self.slots.items())
+        return Exchange(tuple(self.local), tuple(self.send), tuple(self.recv), slots, self.out)
 
 
-def exchanges(route: Route, key: Time) -> dict[int, Exchange]:
+def exchanges(route: Route, key: Time) -> Mapping[int, Exchange]:
     """Rank -> its part in bringing the tensor to the readers' parts at time key `key`; found once
     for each route."""
     if key not in route.exchanges:
-        route.exchanges[key] = _exchanges(route, key)
-    found: dict[int, Exchange] = route.exchanges[key]
+        plan = _exchanges(route, key)
+        route.exchanges[key] = MappingProxyType({rank: d.done() for rank, d in plan.items()})
+    found: Mapping[int, Exchange] = route.exchanges[key]
     return found
 
 
-def _exchanges(route: Route, key: Time) -> dict[int, Exchange]:
-    plan: dict[int, Exchange] = {}
+def _exchanges(route: Route, key: Time) -> dict[int, _Draft]:
+    plan: dict[int, _Draft] = {}
     sources = _source_parts(route, key)
     own_values = _own_value_dims(route)
     for part in _reader_parts(route, key):
         rank = int(route.target.grid.devices[part])
-        mine = plan.setdefault(rank, Exchange())
+        mine = plan.setdefault(rank, _Draft())
         box = route.target.box(part)
         mine.out = tuple(b - a for a, b in box)
         if any(part[d] for d in own_values):
@@ -94,7 +114,7 @@ def _source_parts(route: Route, key: Time) -> dict[tuple[Box, Part], list[Part]]
 
 
 def _fill(
-    plan: dict[int, Exchange],
+    plan: dict[int, _Draft],
     source: Layout,
     sources: dict[tuple[Box, Part], list[Part]],
     box: Box,
@@ -115,7 +135,7 @@ def _fill(
         owner = int(source.grid.devices[part])
         time = tuple(part[d] for d in source.grid.time_dims)
         there, here = _relative(shared, theirs), _relative(shared, box)
-        sender = plan.setdefault(owner, Exchange())
+        sender = plan.setdefault(owner, _Draft())
         sender.slots[time] = tuple(b - a for a, b in theirs)
         if owner == rank:
             sender.local.append((time, there, here, add))

@@ -9,8 +9,9 @@ Part = tuple[int, tuple[int, ...]]  # a segment and a time index: a task
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What the tasks `sources` make reaches the tasks `readers`: `duration_us` on link `link` of
-    each of `devices`. Of that, `latency_us` is once for all that travel together."""
+    """What the tasks `sources` make (none: what rests on devices) reaches the tasks `readers`:
+    `duration_us` on link `link` of each of `devices`. Of that, `latency_us` is once for all that
+    travel together."""
 
     sources: tuple[Part, ...]
     readers: tuple[Part, ...]

@@ -38,7 +38,8 @@ class _Bundle:
 
 
 Link = tuple[int, str]  # a group of devices and the name of a link of theirs
-Bundles = dict[tuple[tuple[int, ...], tuple[Link, ...]], _Bundle]
+# by who sends (where nobody does: who reads), and over which links
+Bundles = dict[tuple[tuple[int, ...], tuple[int, ...], tuple[Link, ...]], _Bundle]
 
 
 def sent_between(
@@ -57,14 +58,14 @@ def sent_between(
     """
     bundles = _bundled(tasks, transfers, groups)
     busy: dict[Link, float] = defaultdict(float)
-    for (_, taken), bundle in bundles.items():
+    for (_, _, taken), bundle in bundles.items():
         for link in taken if links else ():
             busy[link] += bundle.duration_us
     least = SMALL * tick_us * _longest_lane(works)
     lanes = sorted(link for link, us in busy.items() if us >= least)
     number = {link: len(groups) + i for i, link in enumerate(lanes)}
     sent = Sent([Lane(groups[group], name) for group, name in lanes])
-    for (sources, taken), bundle in bundles.items():
+    for (sources, _, taken), bundle in bundles.items():
         on = tuple(number[link] for link in taken if link in number)
         ticks = round(bundle.duration_us / tick_us)
         if on and ticks:
@@ -86,10 +87,11 @@ def _bundled(
 
     for t in transfers:
         links = tuple(sorted({(group_of[d], t.link) for d in t.devices}))
-        bundle = found[numbers(t.sources), links]
+        readers = numbers(t.readers)
+        bundle = found[numbers(t.sources), () if t.sources else readers, links]
         bundle.moving_us += t.duration_us - t.latency_us
         bundle.latency_us = max(bundle.latency_us, t.latency_us)
-        bundle.readers.update(dict.fromkeys(numbers(t.readers)))
+        bundle.readers.update(dict.fromkeys(readers))
     return found
 
 
@@ -112,11 +114,11 @@ def _add_work(
 ) -> None:
     """It belongs to the stage that sends, and to a microbatch where all senders do."""
     number = len(works) + len(sent.works)
-    first = works[sources[0]]
     microbatches = {works[s].microbatch for s in sources}
-    microbatch = first.microbatch if len(microbatches) == 1 else -1
-    name = f"{number}: {first.name} to {works[readers[0]].name}"
-    kind = Kind.COMMUNICATION
-    sent.works.append(Work(name, kind, first.stage, microbatch, lanes, ticks, first.chain))
+    microbatch = min(microbatches) if len(microbatches) == 1 else -1
+    stage, chain = (works[sources[0]].stage, works[sources[0]].chain) if sources else (-1, 0)
+    maker = works[sources[0]].name if sources else "at rest"
+    name = f"{number}: {maker} to {works[readers[0]].name}"
+    sent.works.append(Work(name, Kind.COMMUNICATION, stage, microbatch, lanes, ticks, chain))
     sent.edges += [Edge(s, number) for s in sources]
     sent.edges += [Edge(number, r) for r in readers]

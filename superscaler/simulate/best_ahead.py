@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.emit.copies import segment_copies
-from superscaler.errors import ScheduleError
+from superscaler.errors import DoesNotFitError
 from superscaler.materialize.program import Program
+from superscaler.schedule.costs import StepCosts
 from superscaler.schedule.memory import excess
 from superscaler.schedule.problem import Problem
 from superscaler.schedule.replay import length, replay
@@ -30,22 +31,38 @@ def best_ahead(program: Program, cluster: Cluster) -> Program:
 
 
 def best_ahead_and_order(
-    program: Program, order: Callable[[Program, float], Ordered], time_limit_s: float
+    program: Program,
+    cluster: Cluster,
+    order: Callable[[Program, float], Ordered],
+    time_limit_s: float,
 ) -> Ordered:
-    """The same with the order that `order` finds for each number of copies in a share of the time.
+    """The same with the order that `order` finds for each number of copies in a share of the time;
+    of numbers that cost the same the smallest stands for all.
 
-    Raises ScheduleError where no number of copies fits the memory.
+    Raises DoesNotFitError where no number of copies fits the memory.
     """
-    candidates = list(_candidates(program))
+    candidates = _different(program, cluster)
     found, errors = [], []
     for candidate in candidates:
         try:
             found.append(order(candidate, time_limit_s / len(candidates)))
-        except ScheduleError as error:  # so many copies do not fit
+        except DoesNotFitError as error:  # so many copies
             errors.append(error)
     if not found:
         raise errors[0]  # of the fewest copies
     return min(found, key=lambda o: o.schedule.length * o.problem.tick_us)
+
+
+def _different(program: Program, cluster: Cluster) -> list[Program]:
+    """Candidates of which the scheduler is told different things."""
+    costs: list[StepCosts] = []
+    found = []
+    for candidate in _candidates(program):
+        new = step_costs(candidate, cluster)
+        if new not in costs:
+            costs.append(new)
+            found.append(candidate)
+    return found
 
 
 def _candidates(program: Program) -> Iterator[Program]:

@@ -6,8 +6,9 @@ A segment's function does not depend on the order, so it is recorded here as it 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from superscaler.cluster.cluster import Cluster
@@ -27,33 +28,42 @@ from superscaler.schedule.segments import Segment
 from superscaler.simulate.constants import marked
 from superscaler.simulate.machine import COPY_LANES, Machine
 from superscaler.simulate.optimizer import homes_of, optimizer_step
-from superscaler.simulate.record import Form, Free, Post, Record, Run, Take, Wait, contiguous
+from superscaler.simulate.record import (
+    Communication,
+    Form,
+    Free,
+    Post,
+    Record,
+    Run,
+    Take,
+    Wait,
+    contiguous,
+)
 from superscaler.simulate.recorder import Recorder, compiled
+from superscaler.simulate.work import addition_work
 from superscaler.transform.layout import Layout, output_layout
 from superscaler.transform.partition import REPLICATE
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A value that a segment's function returns: values with one `storage` share memory.
+class Left:
+    """Communication that a segment's function leaves under way: `duration_us` from the function's
+    end, on `link`. `values` come by it: the name, and which positions in time it has."""
 
-    `read` is the name of the value that is read and whose memory it is, "" for new memory.
-    """
-
-    name: str
-    storage: int
-    num_bytes: int
-    read: str = ""
+    values: tuple[tuple[str, tuple[int, ...]], ...]
+    link: str
+    duration_us: float
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentCost:
-    """One run of a segment on one device: how long, with what it waits for inside, and the bytes it
-    needs at most beyond what it reads and writes."""
+    """One run of a segment on one device: how long, with what it waits for inside, its share of
+    adding up what it writes, and what readers do when that arrives; the bytes it needs at most
+    beyond what it reads and writes; what it leaves under way."""
 
     duration_us: float
     temporary_bytes: int
-    written: tuple[Written, ...]
+    left: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +190,34 @@ class _Work:
         )
         constants = marked(self.emission.constants, function.constants(), rank, time)
         record = recorder.record(compiled(function), forms, constants, step)
-        names = [spec.partition("@")[0] for _, spec in function.reads]
-        written = tuple(
-            Written(
-                spec.partition("@")[0].rstrip(MARKS),
-                output.form.storage,
-                output.form.storage_bytes,
-                names[output.form.storage] if output.form.storage < len(names) else "",
-            )
-            for (_, spec), output in zip(function.writes, record.outputs)
+        specs = [spec for _, spec in function.writes]
+        run = self._run(record, rank, time)
+        adding = sum(
+            self._adding_us(spec, output.form, segment, rank)
+            for spec, output in zip(specs, record.outputs, strict=True)
         )
-        stored = [not spec.endswith(tuple(MARKS)) for _, spec in function.writes]
-        temporary = _temporary(record, stored)
-        return SegmentCost(self._duration_us(record, rank, time), temporary, written)
+        arriving = sum(s.us for a in record.arrivals for s in a.steps if isinstance(s, Run))
+        left = tuple(self._left(record, run, specs))
+        temporary = _temporary(record, {i for i, spec in enumerate(specs) if spec[-1] in MARKS})
+        return SegmentCost(run.ends_us + adding + arriving, temporary, left)
+
+    def _adding_us(self, spec: str, form: Form, segment: Segment, rank: int) -> float:
+        """A task's share of adding up a value's parts in time: of n, n - 1 are added to others."""
+        if spec[-1] not in MARKS:
+            return 0.0
+        kept = _written(spec)[1]
+        count = prod(n for i, n in enumerate(segment.time_shape) if i not in kept)
+        return self.machine.duration_us(rank)(addition_work(form)) * (count - 1) / count
+
+    def _left(self, record: Record, run: _Ran, specs: list[str]) -> Iterator[Left]:
+        """What is waited for after the function's end, and goes on after it."""
+        for arrival in record.arrivals:
+            values = tuple(_written(specs[i]) for i in arrival.outputs)
+            late: defaultdict[str, float] = defaultdict(float)
+            for number in {step.number for step in arrival.steps if isinstance(step, Wait)}:
+                begin, end, link = run.communications[number]
+                late[link] += max(0.0, end - max(begin, run.ends_us))
+            yield from (Left(values, link, us) for link, us in sorted(late.items()) if us > 0)
 
     def _form(self, spec: str, number: int, rank: int) -> Form:
         """A dense tensor in a storage of its own, of the size of the rank's part."""
@@ -204,41 +229,64 @@ class _Work:
         dtype = self.program.partition.graph.tensors[tensor].dtype
         return contiguous(shape, dtype, number)
 
-    def _duration_us(self, record: Record, rank: int, time: Time) -> float:
+    def _run(self, record: Record, rank: int, time: Time) -> _Ran:
         """Kernels one after the other; communication beside them until it is waited for."""
-        now, over = 0.0, dict[int, float]()
+        run = _Ran()
         free: defaultdict[str, float] = defaultdict(float)
         for step in record.steps:
             if isinstance(step, Run):
-                now += step.us
+                run.ends_us += step.us
             elif isinstance(step, Post):
-                what, lane = record.communications[step.number], "links"
-                us = 0.0
-                if what.kind in COPY_LANES:
-                    lane = what.kind
-                    us = self.machine.collective_us(what.kind, what.num_bytes, (rank,))
-                elif what.kind != "move":
-                    ranks = self.emission.constants.at(what.constant, rank, time)
-                    us = self.machine.collective_us(what.kind, what.num_bytes, tuple(ranks))
-                else:
-                    for message in (*what.sends, *what.receives):
-                        us += self._message_us(message.constant, message.num_bytes, rank, time)
-                free[lane] = max(free[lane], now) + us
-                over[step.number] = free[lane]
+                what = record.communications[step.number]
+                lane = what.kind if what.kind in COPY_LANES else "links"
+                us, ranks = self._communication(what, rank, time)
+                begin = max(free[lane], run.ends_us)
+                free[lane] = begin + us
+                link = self.machine.lane(what.kind, ranks)
+                run.communications[step.number] = (begin, free[lane], link)
             elif isinstance(step, Wait):
-                now = max(now, over[step.number])
-        return now
+                run.ends_us = max(run.ends_us, run.communications[step.number][1])
+        return run
 
-    def _message_us(self, constant: str, num_bytes: int, rank: int, time: Time) -> float:
-        """A message of an exchange inside a segment, which is among the segment's own ranks."""
+    def _communication(
+        self, what: Communication, rank: int, time: Time
+    ) -> tuple[float, tuple[int, ...]]:
+        """How long it takes, and among whom."""
+        if what.kind in COPY_LANES:
+            return self.machine.collective_us(what.kind, what.num_bytes, (rank,)), (rank,)
+        if what.kind != "move":
+            ranks = tuple(self.emission.constants.at(what.constant, rank, time))
+            return self.machine.collective_us(what.kind, what.num_bytes, ranks), ranks
+        us, peers = 0.0, {rank}
+        for message in (*what.sends, *what.receives):
+            peer = self._peer(message.constant, rank, time)
+            us += self.machine.collective_us("move", message.num_bytes, (rank, peer))
+            peers.add(peer)
+        return us, tuple(sorted(peers))
+
+    def _peer(self, constant: str, rank: int, time: Time) -> int:
+        """Of an exchange inside a segment, which is among the segment's own ranks."""
         value = self.emission.constants.at(constant, rank, time)
-        peers = [to for *_, to in value["send"]] + [frm for frm, *_ in value["recv"]]
-        return self.machine.collective_us("move", num_bytes, (rank, int(peers[0])))
+        return int([*(to for *_, to in value["send"]), *(frm for frm, *_ in value["recv"])][0])
 
 
-def _temporary(record: Record, stored: Sequence[bool]) -> int:
-    """The most bytes of new memory at one time, less those of what the call returns and is
-    `stored`: what is added to a sum is there beside it."""
+@dataclass
+class _Ran:
+    """A function's end, and per communication: begin, end and lane."""
+
+    ends_us: float = 0.0
+    communications: dict[int, tuple[float, float, str]] = field(default_factory=dict)
+
+
+def _written(spec: str) -> tuple[str, tuple[int, ...]]:
+    """The name of a value that a function writes, and which positions in time it has."""
+    name, _, at = spec.rstrip(MARKS).partition("@")
+    return name, tuple(int(position) for position in at.split(",")) if at else ()
+
+
+def _temporary(record: Record, added: Set[int]) -> int:
+    """The most bytes of new memory at one time, less those of what the call returns.
+    Outputs that are `added` to others are beside these until the call ends."""
     now = most = 0
     sizes: dict[int, int] = {}
     for step in record.steps:
@@ -248,7 +296,8 @@ def _temporary(record: Record, stored: Sequence[bool]) -> int:
             most = max(most, now)
         elif isinstance(step, Free) and step.storage >= record.num_given:
             now -= sizes.get(step.storage, 0)
-    outputs = (o.form for o, kept in zip(record.outputs, stored, strict=True) if kept)
-    kept = {form.storage: form.storage_bytes for form in outputs}
+    kept = {
+        o.form.storage: o.form.storage_bytes for i, o in enumerate(record.outputs) if i not in added
+    }
     new = sum(size for storage, size in kept.items() if storage in sizes)
     return max(0, most - new)

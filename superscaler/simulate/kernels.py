@@ -6,7 +6,7 @@ these are answered from memory, without running the operator's meta function aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,8 @@ class Kernels:
         """What the operator returns, and the kernel that it is, of no line yet; None: a view, on a
         GPU."""
         given = list(tensors((args, kwargs)))
-        if not all(t.is_meta for t in given):  # an optimizer counts its steps in real numbers
+        # an optimizer counts its steps in real numbers; forms do not tell lazy signs
+        if not all(t.is_meta for t in given) or any(map(_is_lazy, given)):
             return self._run(func, args, kwargs)
         key = (func, _form(args), _form(kwargs))
         known = self._known.get(key)
@@ -56,7 +57,8 @@ class Kernels:
             return _remade(known.made, given), known.took
         result, took = self._run(func, args, kwargs)
         if key not in self._known:
-            made = _described(result, given)
+            is_changed = (func, _form(args), _form(kwargs)) != key  # arguments, in place
+            made = _OTHER if is_changed else _described(result, given)
             self._known[key] = None if made is _OTHER else _Call(made, took)
         return result, took
 
@@ -76,6 +78,11 @@ class Kernels:
 
 
 _OTHER = object()  # a result that cannot be made again from its form
+
+
+def _is_lazy(tensor: torch.Tensor) -> bool:
+    """Whether it stands for the conjugate, or the negative, of what its memory has."""
+    return tensor.is_conj() or tensor.is_neg()
 
 
 def _form(value: Any) -> Hashable:
@@ -107,16 +114,18 @@ def _is_new(made: Any) -> bool:
     return isinstance(made, _Made) and made.shares < 0
 
 
-def _described_tensor(result: torch.Tensor, given: Iterable[torch.Tensor]) -> Any:
-    if not result.is_meta:
+def _described_tensor(result: torch.Tensor, given: Sequence[torch.Tensor]) -> Any:
+    if not result.is_meta or _is_lazy(result):
         return _OTHER
     storage = result.untyped_storage()
     form = (tuple(result.shape), result.stride(), int(result.storage_offset()), result.dtype)
-    for i, tensor in enumerate(given):
-        if tensor is result:
-            return _Made(i, True, *form)
-        if tensor.untyped_storage()._cdata == storage._cdata:
-            return _Made(i, False, *form) if tensor.dtype == result.dtype else _OTHER
+    sharing = [i for i, t in enumerate(given) if t.untyped_storage()._cdata == storage._cdata]
+    if len(sharing) > 1:
+        return _OTHER  # where these do not share memory it may be of either
+    if sharing:
+        tensor = given[sharing[0]]
+        is_known = tensor.dtype == result.dtype
+        return _Made(sharing[0], tensor is result, *form) if is_known else _OTHER
     made = _Made(-1, False, *form)
     return made if _new(made).untyped_storage().nbytes() == storage.nbytes() else _OTHER
 

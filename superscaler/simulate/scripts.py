@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 
-from superscaler.cluster.operators import OperatorWork
 from superscaler.emit.listing import Listing
 from superscaler.materialize.program import Program
 from superscaler.runtime.data import as_dtype
@@ -27,6 +26,7 @@ from superscaler.simulate.replay import Rules, replay
 from superscaler.simulate.script import EVERYONE, Script
 from superscaler.simulate.simulation import Holder
 from superscaler.simulate.values import Held, Storage
+from superscaler.simulate.work import addition_work
 
 
 class Compiled(Protocol):
@@ -91,7 +91,7 @@ class ScriptMaker:
         duration = self.machine.duration_us(rank)
         rules = Rules(
             lambda entry, forms: self._record(rank, entry, forms),
-            lambda form: duration(_addition(form)),
+            lambda form: duration(addition_work(form)),
             lambda number: self.labels.of_value(keys[number][0]),
         )
         played = replay(
@@ -194,11 +194,6 @@ def _part_of(
 
 def _rounded(num_bytes: int, is_cuda: bool) -> int:
     return -(-num_bytes // 512) * 512 if is_cuda else num_bytes
-
-
-def _addition(form: Form) -> OperatorWork:
-    shape, size = form.shape, prod(form.shape) * form.dtype.itemsize
-    return OperatorWork("aten.add.Tensor", str(form.dtype)[6:], 0.0, 3.0 * size, (shape, shape))
 
 
 def _sharing(program: RankProgram) -> Communication | None:

@@ -12,7 +12,7 @@ from superscaler.materialize.program import Own, Program
 from superscaler.schedule.costs import Held, Reader, StepCosts
 from superscaler.simulate.carried import carried_bytes
 from superscaler.simulate.costs import segment_costs
-from superscaler.simulate.transfers import transfers_of
+from superscaler.simulate.transfers import left_under_way, transfers_of
 from superscaler.transform.layout import Layout, input_layout, output_layout
 
 
@@ -20,10 +20,11 @@ def step_costs(program: Program, cluster: Cluster, profile: Profile | None = Non
     """What the program's segments take and hold on `cluster`, whatever the order of tasks."""
     segments = segment_costs(program, cluster, profile)
     resident, copied = _resident_bytes(program), carried_bytes(program)
+    transfers = transfers_of(program, cluster, profile) + left_under_way(program, segments)
     return StepCosts(
         tuple(cost.duration_us for cost in segments),
         tuple(cost.temporary_bytes for cost in segments),
-        tuple(transfers_of(program, cluster, profile)),
+        tuple(transfers),
         tuple(_held(program)),
         {d: n + copied.get(d, 0) for d, n in resident.items()},
         {d: cluster.device(d).memory_bytes for d in range(program.partition.num_devices)},

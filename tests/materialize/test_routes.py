@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from math import prod
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from superscaler.cluster import Cluster
 from superscaler.materialize.conversion import Route, plan_route
+from superscaler.materialize.general import exchanges
 from superscaler.transform.layout import Layout
 from superscaler.transform.match import match_time
 from superscaler.transform.partition import REPLICATE, VALUE, Grid
@@ -162,3 +164,15 @@ def test_the_cheaper_path_wins() -> None:
     assert found.paths is not None
     assert [s.kind for s in found.paths[()].steps] in (["move"], ["chunk", "move", "all_gather"])
     assert found.paths[()].cost_us > 0
+
+
+def test_what_routes_share_cannot_be_changed() -> None:
+    """Exchanges are found once for a route, and shared by all tensors that take it."""
+    source, target = layout(FOUR, (0,)), layout(np.arange(3), (R,))
+    found = exchanges(route(source, target), ())
+    assert found[3].send
+    with pytest.raises(FrozenInstanceError):
+        found[3].out = None  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        found[4] = found[3]  # type: ignore[index]
+    assert all(isinstance(getattr(found[0], n), tuple) for n in ("local", "send", "recv", "slots"))

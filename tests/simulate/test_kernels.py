@@ -103,3 +103,49 @@ def test_real_numbers_are_computed_each_time() -> None:
     for _ in range(3):
         kernels.call(aten.add_.Tensor, (step, 1), {})
     assert float(step) == 3
+
+
+def test_a_call_that_changes_the_form_of_its_argument_is_run_each_time() -> None:
+    kernels = Counting().kernels
+    for _ in range(3):
+        x = meta(4, 8)
+        result, _ = kernels.call(aten.t_.default, (x,), {})
+        assert result is x
+        assert tuple(x.shape) == (8, 4)
+
+
+def test_an_output_that_is_an_input_is_not_taken_for_another_argument() -> None:
+    """Of `out=x` in a call with x twice it does not show which of the two is returned."""
+    kernels, x, y, z = Counting().kernels, meta(4), meta(4), meta(4)
+    assert kernels.call(aten.add.out, (x, y), {"out": x})[0] is x
+    assert kernels.call(aten.add.out, (x, y), {"out": z})[0] is z
+    assert kernels.call(aten.add.out, (x, y), {"out": y})[0] is y
+
+
+def test_an_output_in_memory_that_arguments_share() -> None:
+    kernels, x = Counting().kernels, meta(4)
+    both = kernels.call(aten.add.out, (x[:2], x[2:]), {"out": x[:2]})[0]
+    assert both.untyped_storage()._cdata == x.untyped_storage()._cdata
+    z = meta(4)[:2]
+    assert kernels.call(aten.add.out, (meta(2), meta(4)[2:]), {"out": z})[0] is z
+
+
+def test_new_memory_is_remembered_where_arguments_share_some() -> None:
+    counting, x = Counting(), meta(4, 4)
+    for _ in range(3):
+        counting.kernels.call(aten.mm.default, (x, x), {})
+    assert len(counting.asked) == 1
+
+
+@pytest.mark.parametrize("func", [aten._conj.default, aten._neg_view.default])
+def test_lazy_signs_are_kept(func: Any) -> None:
+    kernels = Counting().kernels
+    for _ in range(2):
+        x = meta(4, dtype=torch.complex64)
+        signed, _ = kernels.call(func, (x,), {})
+        assert signed.is_conj() or signed.is_neg()
+        plain, _ = kernels.call(aten.alias.default, (x,), {})
+        still, _ = kernels.call(aten.alias.default, (signed,), {})
+        assert (still.is_conj(), still.is_neg()) == (signed.is_conj(), signed.is_neg())
+        assert not plain.is_conj()
+        assert not plain.is_neg()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from superscaler.errors import ScheduleError
+from superscaler.errors import DoesNotFitError, ScheduleError
 from superscaler.schedule.bound import bound_by, limits_of
 from superscaler.schedule.greedy import Rule, greedy
 from superscaler.schedule.memory import fits
@@ -177,18 +177,18 @@ def _one_by_one(
 ) -> PlacedSchedule:
     """Where no list schedule fits the memory: CP-SAT on each first cut; raises its last error."""
     cuts = list(dict.fromkeys(_first(job, kinds, most)))
-    error: ScheduleError | None = None
+    error: DoesNotFitError | None = None
     for kind, cut in cuts:
         problem = problem_of(job, cut)
         try:
             schedule = solve(
                 problem, time_limit_s=time_limit_s / len(cuts), workers=workers, seed=seed
             )
-        except ScheduleError as caught:
+        except DoesNotFitError as caught:
             error = caught
         else:
             return PlacedSchedule(kind, cut.cuts, cut.devices, problem, schedule, search.tried)
-    raise ScheduleError(f"no placement of kind {', '.join(kinds)} fits: {error}") from error
+    raise DoesNotFitError(f"no placement of kind {', '.join(kinds)} fits: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

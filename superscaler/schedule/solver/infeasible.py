@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from superscaler.errors import ScheduleError
+from superscaler.errors import DoesNotFitError
 from superscaler.schedule.memory import peaks
 from superscaler.schedule.problem import Problem, Schedule
 
@@ -18,7 +18,7 @@ def cannot_fit(problem: Problem) -> bool:
     return any(need > m.capacity for need, m in zip(needs, problem.memories))
 
 
-def memory_error(problem: Problem, known: Sequence[Schedule], proven: bool) -> ScheduleError:
+def memory_error(problem: Problem, known: Sequence[Schedule], proven: bool) -> DoesNotFitError:
     """On which device memory ends, by how much, and what would fit."""
     needed = _least(problem)
     if not proven or all(n <= m.capacity for n, m in zip(needed, problem.memories)):
@@ -32,7 +32,7 @@ def memory_error(problem: Problem, known: Sequence[Schedule], proven: bool) -> S
     else:
         said = f"no order was found that fits the {where}: the best known one needs {need} bytes, "
     said += f"{over} more than its {memory.capacity}"
-    return ScheduleError("\n".join([said, "  " + "; ".join(_ways(problem, number, need))]))
+    return DoesNotFitError("\n".join([said, "  " + "; ".join(_ways(problem, number, need))]))
 
 
 def _least(problem: Problem) -> list[int]:

@@ -29,11 +29,14 @@ def build_model(
     length: int,
     bound: int,
     objective: str = "makespan",
+    horizon: int | None = None,
 ) -> Model:
-    """All constraints; `hint` (of this `length`) is the first solution and bounds all others."""
+    """All constraints; `hint` (of this `length`) is the first solution and bounds all others.
+
+    Everything ends by `horizon`, by default `length`.
+    """
     cp = cp_model.CpModel()
-    ends = [s + w.duration for s, w in zip(hint, problem.works)]
-    horizon = length if objective == "makespan" else max(ends, default=0)
+    horizon = length if horizon is None else horizon
     starts = _starts(cp, problem, limits, horizon)
     model = Model(cp, starts, cp.new_int_var(bound, length, "length"), [])
     _precedence(model, problem)

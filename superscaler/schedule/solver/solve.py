@@ -15,6 +15,7 @@ from superscaler.schedule.memory import fits
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Problem, Schedule
 from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.solver.horizon import span_horizon
 from superscaler.schedule.solver.infeasible import cannot_fit, memory_error
 from superscaler.schedule.solver.model import build_model
 from superscaler.schedule.solver.repetend import repeat, round_of
@@ -24,6 +25,7 @@ from superscaler.schedule.solver.windows import improve_by_windows
 
 REPEATING = 0.6  # the share of the time that looks for rounds that repeat
 IN_WINDOWS = 0.9  # the share of the time after which windows end
+NEAR = 0.5  # the share of the time left that looks, for the span, at what ends no later than known
 GAP = 0.005  # of the best known schedule, from which on these are tried
 
 OBJECTIVES = ("makespan", "span")
@@ -59,8 +61,8 @@ def solve(
     """The best schedule found in `time_limit_s` seconds of search, never worse than the hints that
     fit the memory (default: the portfolio's).
 
-    Raises ScheduleError when edges contradict each other, or when no schedule fits the memory: on
-    which device, by how much, and what would help.
+    Raises ScheduleError when edges contradict each other, DoesNotFitError when no schedule fits the
+    memory: on which device, by how much, and what would help.
     """
     if objective not in OBJECTIVES:
         raise ScheduleError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
@@ -170,12 +172,37 @@ class _Search:
 
     def improve(self, best: Schedule) -> Schedule:
         """CP-SAT's best within the time that is left, with the best known one as a hint."""
+        if self.objective == "makespan":
+            return self.ended_by(best, best.length, self.left)
+        best = self.near(best)
+        if best.length <= self.bound:
+            return best
+        horizon = span_horizon(self.problem, self.limits, best.length)
+        return self.ended_by(best, horizon, self.left)
+
+    def near(self, best: Schedule) -> Schedule:
+        """CP-SAT's best of those that end no later than the best known one, for the span.
+
+        Most good ones do, and are found sooner among these; but what is proven of these is not
+        proven of all: a schedule may end later and have a smaller span.
+        """
+        end = max(s + w.duration for s, w in zip(best.start, self.problem.works))
+        near = self.ended_by(best, end, NEAR * self.left, is_all=False)
+        return replace(near, bound=self.bound, status="heuristic", notes=())
+
+    @property
+    def left(self) -> float:
+        """Seconds left for CP-SAT."""
+        return max(self.time_limit_s - self.seconds, 0.1)
+
+    def ended_by(self, best: Schedule, horizon: int, left: float, is_all: bool = True) -> Schedule:
+        """CP-SAT's best of the schedules that end by `horizon`; `is_all`: there is a best one of
+        all among these."""
         model = build_model(
-            self.problem, self.limits, best.start, best.length, self.bound, self.objective
+            self.problem, self.limits, best.start, best.length, self.bound, self.objective, horizon
         )
-        left = max(self.time_limit_s - self.seconds, 0.1)
         solver = Settings(left, self.workers, self.seed).solver()
-        clock = _Clock(self)
+        clock = _Clock(self, is_all)
         solver.best_bound_callback = clock.on_bound
         status = solver.solve(model.cp, clock)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -214,9 +241,10 @@ class _Search:
 class _Clock(cp_model.CpSolverSolutionCallback):
     """Reports every better solution and every better bound."""
 
-    def __init__(self, search: _Search) -> None:
+    def __init__(self, search: _Search, is_all: bool) -> None:
         super().__init__()
         self.search, self.best, self.bound = search, 0, search.bound
+        self.is_all = is_all  # whether the model's bound is one of all schedules
 
     def on_solution_callback(self) -> None:
         self.best = round(self.objective_value)
@@ -224,6 +252,7 @@ class _Clock(cp_model.CpSolverSolutionCallback):
 
     def on_bound(self, bound: float) -> None:
         """A better bound."""
-        self.bound = max(self.bound, round(bound))
+        if self.is_all:
+            self.bound = max(self.bound, round(bound))
         if self.best:
             self.search.tell(self.best, min(self.bound, self.best))
