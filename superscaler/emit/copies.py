@@ -44,7 +44,7 @@ class SegmentCopies:
 
 
 def segment_copies(program: Program, segment: Segment) -> SegmentCopies:
-    """The copies in of tensors that come from outside the segment, and the last ones out."""
+    """The copies in of tensors that come from outside the segment; none has started."""
     graph = program.partition.graph
     position = {op: i for i, op in enumerate(segment.operators)}
     last = len(position)
