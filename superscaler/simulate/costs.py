@@ -6,7 +6,7 @@ A segment's function does not depend on the order, so it is recorded here as it 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -197,7 +197,8 @@ class _Work:
         )
         arriving = sum(s.us for a in record.arrivals for s in a.steps if isinstance(s, Run))
         left = tuple(self._left(record, run, specs))
-        return SegmentCost(run.ends_us + adding + arriving, _temporary(record), left)
+        temporary = _temporary(record, {i for i, spec in enumerate(specs) if spec[-1] in MARKS})
+        return SegmentCost(run.ends_us + adding + arriving, temporary, left)
 
     def _adding_us(self, spec: str, form: Form, segment: Segment, rank: int) -> float:
         """A task's share of adding up a value's parts in time: of n, n - 1 are added to others."""
@@ -282,8 +283,9 @@ def _written(spec: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(position) for position in at.split(",")) if at else ()
 
 
-def _temporary(record: Record) -> int:
-    """The most bytes of new memory at one time, less those of what the call returns."""
+def _temporary(record: Record, added: Set[int]) -> int:
+    """The most bytes of new memory at one time, less those of what the call returns.
+    Outputs that are `added` to others are beside these until the call ends."""
     now = most = 0
     sizes: dict[int, int] = {}
     for step in record.steps:
@@ -293,6 +295,8 @@ def _temporary(record: Record) -> int:
             most = max(most, now)
         elif isinstance(step, Free) and step.storage >= record.num_given:
             now -= sizes.get(step.storage, 0)
-    kept = {o.form.storage: o.form.storage_bytes for o in record.outputs}
+    kept = {
+        o.form.storage: o.form.storage_bytes for i, o in enumerate(record.outputs) if i not in added
+    }
     new = sum(size for storage, size in kept.items() if storage in sizes)
     return max(0, most - new)
