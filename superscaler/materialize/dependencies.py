@@ -67,7 +67,7 @@ class _Work:
     cluster: Cluster
     reads: dict[tuple[int, int], Read] = field(default_factory=dict)
     conversions: list[Conversion] = field(default_factory=list)
-    by_key: dict[object, Conversion] = field(default_factory=dict)
+    by_key: dict[object, int] = field(default_factory=dict)
     routes: dict[object, Route] = field(default_factory=dict)
     paths: PathCache = field(default_factory=dict)
     owned: dict[object, Own] = field(default_factory=dict)
@@ -162,8 +162,9 @@ def _early_read(
         return None
     conversion = _conversion(work, tensor, early, value_name(work.partition, tensor), reader)
     total = f"{conversion.name}_sum"
-    conversion = replace(conversion, into=(total, rest.kept, rest.collapse))
-    work.conversions[conversion.id] = conversion
+    into = (total, rest.kept, rest.collapse)
+    assert conversion.into in (None, into), "readers of one early reduction add it up differently"
+    work.conversions[conversion.id] = replace(conversion, into=into)
     kept = tuple((0,) if s == FIRST else s for s in rest.match.sources if s != ALL)
     return Read(ValueRef(total, kept), -1, rest.cut)
 
@@ -207,8 +208,8 @@ def _conversion(work: _Work, tensor: int, route: Route, name: str, reader: int) 
             name = _accumulate(work, tensor, route, name)
         found = Conversion(len(work.conversions), tensor, route, scope, at_producer, name)
         work.conversions.append(found)
-        work.by_key[key] = found
-    return work.by_key[key]
+        work.by_key[key] = found.id
+    return work.conversions[work.by_key[key]]
 
 
 def _target_key(route: Route) -> object:

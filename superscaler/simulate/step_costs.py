@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from math import prod
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
 from superscaler.graph.tensor import HOST
-from superscaler.materialize.program import Own, Program
+from superscaler.materialize.program import BOUNDARY, Own, Program, Read
 from superscaler.schedule.costs import Held, Reader, StepCosts
 from superscaler.simulate.carried import carried_bytes
 from superscaler.simulate.costs import segment_costs
@@ -62,13 +63,16 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
     graph, home, partition = program.partition.graph, program.tasks.home, program.partition
     found: dict[tuple[object, ...], tuple[tuple[int, int, bool], set[Reader], int]] = {}
     reduced = {c.into[0]: c for c in program.conversions if c.into is not None}
+    gathered: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for (op, i), read in program.reads.items():
         tensor = graph.operators[op].inputs[i]
-        if tensor not in graph.producer:
-            continue
-        maker, k = graph.producer[tensor]
         if graph.tensors[tensor].memory == HOST:
             continue
+        if tensor not in graph.producer:
+            if read.conversion >= 0 and program.conversions[read.conversion].scope == BOUNDARY:
+                gathered[read.conversion].append((op, i))
+            continue
+        maker, k = graph.producer[tensor]
         if home[maker] == home[op]:
             continue
         root, slot = _storage(program, maker, k)
@@ -79,6 +83,11 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
             sources = (-2,) * len(partition.placed[maker].grid.time_dims)
             key: tuple[object, ...] = ("sum", read.value.name)
             size = local_elements(route.target) * item
+            place = (home[maker], home[maker], True)
+        elif _is_of_sum_here(program, read, home[maker], home[op]):  # whole until it is converted
+            sources = program.conversions[read.conversion].route.match.sources
+            key = ("own", root, slot)
+            size = _output_bytes(program, root, slot)
             place = (home[maker], home[maker], True)
         elif read.conversion >= 0:
             route = program.conversions[read.conversion].route
@@ -94,7 +103,37 @@ def _values(program: Program) -> list[tuple[tuple[int, int, bool], set[Reader], 
             place = (home[maker], home[maker], is_sum)
         entry = found.setdefault(key, (place, set(), size))
         entry[1].add(Reader(home[op], sources))
-    return list(found.values())
+    return [*found.values(), *(_gathered(program, reads) for reads in gathered.values())]
+
+
+def _is_of_sum_here(program: Program, read: Read, maker: int, reader: int) -> bool:
+    """Whether what is read is made of parts in time that are added up on the same devices."""
+    if read.conversion < 0:
+        return False
+    segments = program.tasks.segments
+    here, there = (set(segments[n].grid.devices.ravel().tolist()) for n in (maker, reader))
+    route = program.conversions[read.conversion].route
+    return route.collapse not in ("", "concat") and here == there
+
+
+def _gathered(
+    program: Program, reads: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int, bool], set[Reader], int]:
+    """Parameters that are brought to where they are read: from the first task that reads them, of
+    the first segment that does in the order so far, to the last."""
+    home, (op, i) = program.tasks.home, reads[0]
+    tensor = program.partition.graph.operators[op].inputs[i]
+    item = program.partition.graph.tensors[tensor].dtype.itemsize
+    segments = {home[op] for op, _ in reads}
+    parts = (program.tasks.tasks[t].segment for t in program.timed.order)
+    first = next(segment for segment in parts if segment in segments)
+    everywhen = (-2,) * len(program.tasks.segments[first].time_shape)
+    readers = {Reader(home[op], everywhen) for op, _ in reads}
+    return (
+        (first, first, True),
+        readers,
+        local_elements(input_layout(program.partition, op, i)) * item,
+    )
 
 
 def _storage(program: Program, op: int, k: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -11,6 +12,7 @@ from subjects import Subject, gpt
 import superscaler as ss
 from superscaler.cluster.cluster import Cluster
 from superscaler.compiler import CompiledProgram
+from superscaler.schedule.memory import peaks
 from superscaler.schedule.problem import Kind, Problem
 from superscaler.schedule.replay import length, replay
 from superscaler.schedule.task_problem import task_problem
@@ -47,11 +49,15 @@ def problem_of(text: str, slower: int = 1) -> Problem:
 def predicted_us(text: str, slower: int = 1) -> float:
     """The step as the scheduler sees it, in the order that the program has."""
     problem, order = problem_of(text, slower), program(text, slower).program.timed.order
-    lines = [
+    return length(problem, replay(problem, lines_of(problem, order))) * problem.tick_us
+
+
+def lines_of(problem: Problem, order: Sequence[int]) -> list[list[int] | None]:
+    """What devices compute in that order, and what is sent when it is ready."""
+    return [
         [t for t in order if t in set(works)] if lane.kind == "compute" else None
         for lane, works in zip(problem.lanes, problem.on_lane)
     ]
-    return length(problem, replay(problem, lines)) * problem.tick_us
 
 
 @pytest.mark.parametrize("zero", [0, 3])
@@ -103,3 +109,15 @@ def test_parameters_are_gathered_before_they_are_read() -> None:
     for n in gathers:
         assert problem.incoming[n] == ()
         assert all(problem.works[e.after].kind is not Kind.UPDATE for e in problem.outgoing[n])
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("text", [PIPELINE, REPLICAS, "hybrid(dp=4, zero={}, microbatches=4)"])
+def test_memory_is_what_the_simulator_finds(zero: int, text: str) -> None:
+    """Gradients of all microbatches are held whole until they are reduced (ZeRO 1), beside those
+    that a task adds; parameters from where they are gathered (ZeRO 1 and 2)."""
+    plan = text.format(zero)
+    problem, order = problem_of(plan), program(plan).program.timed.order
+    start = replay(problem, lines_of(problem, order))
+    simulated = program(plan).simulate().peak_bytes
+    assert simulated <= max(peaks(problem, start)) <= 1.2 * simulated
