@@ -30,7 +30,7 @@ def assign_stages(graph: Graph, axes: Axes, plan: Plan) -> list[int]:
         stage = _by_both(graph, axes, plan, forward)
     else:
         stage = by_cost(graph, axes, forward, len(plan.stages))
-    return _complete(graph, _by_visit(graph, stage, len(plan.stages)))
+    return _complete(graph, _by_visit(graph, stage, len(plan.stages)), len(plan.stages))
 
 
 def forward_operators(graph: Graph) -> list[int]:
@@ -126,10 +126,11 @@ def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
     return found
 
 
-def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:
+def _complete(graph: Graph, forward: dict[int, int], count: int) -> list[int]:
     """Backward operators go with their forward, but never to a later stage than what they read
-    from the backward; what comes after the backward (clipping) goes where most of what it reads
-    is; a copy goes with its reader; updates go to the first stage that reads the parameter."""
+    from the backward, and with that where it is another visit of the same of the `count` stages;
+    what comes after the backward (clipping) goes where most of what it reads is; a copy goes with
+    its reader; updates go to the first stage that reads the parameter."""
     stage = [0] * len(graph.operators)
     last = max(forward.values(), default=0)
     after = _after_backward(graph)
@@ -146,7 +147,8 @@ def _complete(graph: Graph, forward: dict[int, int]) -> list[int]:
             if op.id in after:
                 most = max((graph.tensors[t].num_bytes for t in made), default=0)
                 made = [t for t in made if graph.tensors[t].num_bytes == most]
-            stage[op.id] = min([own, *(stage[graph.producer[t][0]] for t in made)])
+            read = min((stage[graph.producer[t][0]] for t in made), default=own)
+            stage[op.id] = read if read % count == own % count else min(own, read)
     for op in reversed(graph.operators):
         if _follows(op):
             stage[op.id] = stage[op.forward]

@@ -32,7 +32,9 @@ def workload(lr: float = 0.01):
     with torch.device("meta"):
         model = Linear()
     return ss.Workload(
-        step=None, model=model, optimizer=lambda p: torch.optim.AdamW(p, lr=lr),
+        step=lambda model, batch: model(batch),
+        model=model,
+        optimizer=lambda p: torch.optim.AdamW(p, lr=lr),
         batch=torch.zeros(8, 6, dtype=torch.float64), data=data,
     )
 """
