@@ -40,6 +40,7 @@ from superscaler.trace.decompose import DECOMPOSITIONS
 from superscaler.trace.default_dtype import default_dtype_of
 from superscaler.trace.fake import fake_copy, fake_like
 from superscaler.trace.functions import Functions
+from superscaler.trace.masks import masks_as_given
 from superscaler.trace.rewrite import Rewriter
 from superscaler.trace.source import user_line
 from superscaler.trace.unseen import unseen_refused
@@ -81,7 +82,7 @@ def capture(
     blame = UserCode("the step raised", kind=TraceError, unless_ours=True)
     with blame, _errors_explained(), _user_frames_kept():
         functions = Functions()
-        with functions.kept(), unseen_refused():
+        with functions.kept(), unseen_refused(), masks_as_given():
             exported = torch.export.export(wrapper, fakes, strict=False)
         joint_module = _JointModule(exported, wrapper, functions)
         with contextlib.ExitStack() as stack:
