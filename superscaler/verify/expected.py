@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from superscaler.errors import VerifyError
+from superscaler.precision import mode_of
 from superscaler.runtime.initialize import (
     load_state_file,
     materialize_empty,
@@ -66,7 +67,8 @@ def expect(
     initial = _snapshot(model)
     data = tuple(islice(batches(workload), steps))
     observer = _Observer(workload, model, accuracy)
-    with UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True):
+    blame = UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True)
+    with blame, mode_of(workload.step):
         reference = train_reference(
             observer.step,
             model,
