@@ -100,6 +100,7 @@ class Random(nn.Module):
         x = checkpoint(lambda y: self.drop(self.b(y)), x, use_reentrant=False)
         x = x + torch.randn_like(x) * torch.rand(4, 6, 1) + torch.randint(0, 3, (8,))
         x = x * torch.empty(4, 1, 1).bernoulli_(0.8)
+        x = x[torch.randperm(4)] + torch.empty_like(x).exponential_(2.0).log()
         x = self.recurrent(self.attention(x, x, x)[0])[0]
         return F.scaled_dot_product_attention(x, x, x, dropout_p=0.3)
 
@@ -183,6 +184,24 @@ def test_a_linear_layer_is_changed_in_place() -> None:
         return y.square().sum()
 
     compare(step, nn.Linear(8, 8, bias=False), torch.randn(4, 5, 8))
+
+
+class Seq2Seq(nn.Module):
+    """Masks without a hint of what they are: torch would look at their values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        causal = self.body.generate_square_subsequent_mask(x.shape[1])
+        seen = torch.ones(5, 5, dtype=torch.bool).tril(1).logical_not()
+        out: Tensor = self.body(x, x, src_mask=seen, tgt_mask=causal)
+        return out
+
+
+def test_transformer_with_masks() -> None:
+    compare(lambda model, x: model(x).square().sum(), Seq2Seq(), torch.randn(4, 5, 8))
 
 
 class Center(nn.Module):
