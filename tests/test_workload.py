@@ -281,3 +281,14 @@ def test_a_batch_that_is_a_named_tuple() -> None:
         batch=Pair(torch.randn(4, 4), torch.randn(4, 4)),
     )
     assert ss.verify(workload, "data_parallel(dp=2)", processes=False).ok
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_model_with_an_attribute_that_has_a_gradient_history() -> None:
+    workload = ss.Workload(
+        step=lambda model, x: model(x).square().mean(),
+        model=torch.nn.utils.weight_norm(torch.nn.Linear(4, 4)),
+        optimizer=torch.optim.SGD,
+        batch=torch.randn(4, 4),
+    )
+    assert ss.verify(workload, "data_parallel(dp=2)", processes=False).ok
