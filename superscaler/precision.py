@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd import Variable
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
@@ -58,7 +61,31 @@ def _grouped_mm(
     return torch.bmm(x[:, None], weights[group])[:, 0]
 
 
+def _backward(
+    x: torch.Tensor,
+    gradient: torch.Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[torch.Tensor] | None = None,
+) -> None:
+    """`Tensor.backward` with the mode on: checkpoints run parts of the step again in it.
+
+    A mode is off in the handler of its own calls, and torch's `backward` functions are such calls.
+    """
+    with Float64Mode():
+        Variable._execution_engine.run_backward(
+            (x,),
+            (torch.ones_like(x) if gradient is None else gradient,),
+            create_graph if retain_graph is None else retain_graph,
+            create_graph,
+            tuple(inputs or ()),
+            allow_unreachable=True,
+            accumulate_grad=True,
+        )
+
+
 _IN_FLOAT64: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.Tensor.backward: _backward,
     torch.Tensor.float: _to_float64,
     torch._grouped_mm: _grouped_mm,
 }
@@ -67,11 +94,23 @@ _IN_FLOAT64: dict[Callable[..., Any], Callable[..., Any]] = {
 def in_float64(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """The same step, with nothing of it computed in float32."""
 
-    def float64_step(model: Any, batch: Any) -> Any:
-        with Float64Mode():
-            return step(model, batch)
+    return Float64Step(step)
 
-    return float64_step
+
+@dataclass(frozen=True)
+class Float64Step:
+    """A step that runs in float64; `mode_of` gives the same for what belongs to it."""
+
+    step: Callable[[Any, Any], Any]
+
+    def __call__(self, model: Any, batch: Any) -> Any:
+        with Float64Mode():
+            return self.step(model, batch)
+
+
+def mode_of(step: Callable[[Any, Any], Any]) -> AbstractContextManager[Any]:
+    """The mode for the step's backward, in which checkpointing runs parts of the step again."""
+    return Float64Mode() if isinstance(step, Float64Step) else nullcontext()
 
 
 def cast_tensors(tree: Any, dtype: torch.dtype) -> Any:

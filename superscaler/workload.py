@@ -9,7 +9,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from superscaler.errors import WorkloadError
+from superscaler.model_copy import copy_model
 from superscaler.precision import cast_tensors, in_float64
 from superscaler.settings import read_settings
 from superscaler.user_code import UserCode
@@ -100,7 +100,7 @@ def cast(workload: Workload, dtype: torch.dtype) -> Workload:
     return replace(
         workload,
         step=in_float64(workload.step) if dtype == torch.float64 else workload.step,
-        model=deepcopy(workload.model).to(dtype),
+        model=copy_model(workload.model).to(dtype),
         batch=cast_tensors(workload.batch, dtype),
         data=None if workload.data is None else data,
     )

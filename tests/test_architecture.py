@@ -16,6 +16,7 @@ MOST_LINES = 450
 LAYERS = [
     "graph",
     "precision",
+    "model_copy",
     "settings",
     "user_code",
     "workload",

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
+import superscaler as ss
 from superscaler.precision import Float64Mode
 from superscaler.workload import cast, load_workload
 
@@ -75,3 +77,17 @@ def test_the_mode_ends_with_the_step_that_raises() -> None:
         fail()
     assert torch.get_default_dtype() == torch.float32
     assert torch.zeros(1).float().dtype == torch.float32
+
+
+def test_a_checkpoint_is_run_again_in_float64() -> None:
+    def step(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        def narrow(y: torch.Tensor) -> torch.Tensor:
+            return model(y).float().softmax(-1).to(y.dtype)
+
+        out: torch.Tensor = checkpoint(narrow, x, use_reentrant=False)
+        return out.square().mean()
+
+    workload = ss.Workload(
+        step=step, model=torch.nn.Linear(4, 4), optimizer=torch.optim.SGD, batch=torch.randn(4, 4)
+    )
+    assert ss.verify(workload, "data_parallel(dp=2)", processes=False).ok

@@ -345,3 +345,26 @@ def test_state_of_an_unused_parameter_is_not_held() -> None:
     report = ss.verify(workload, "data_parallel(dp=2)", processes=False)
     assert report.ok
     assert any("spare" in note for note in report.notes)
+
+
+def test_a_running_mean_of_nothing_but_rounding() -> None:
+    """What batch norm gives has mean zero, and so has any product of it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(8, 8),
+        nn.BatchNorm1d(8),
+        nn.Linear(8, 8, bias=False),
+        nn.BatchNorm1d(8, track_running_stats=True),
+        nn.Linear(8, 1),
+    )
+    workload = ss.Workload(
+        step=lambda model, x: (model(x) ** 3).mean(),
+        model=model,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        batch=torch.randn(16, 8) + 3,
+    )
+    report = ss.verify(workload, DATA_PARALLEL, steps=1, processes=False)
+    assert report.ok
+    rounding = [row.name for row in report.rows if row.verdict is Verdict.ROUNDING]
+    assert "3.running_mean" in rounding
+    assert "1.running_mean" not in rounding

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
+import superscaler as ss
 from superscaler.errors import WorkloadError
 from superscaler.runtime.failures import BatchError
 from superscaler.runtime.train import batches
@@ -265,3 +266,29 @@ def test_cast_casts_further_batches_but_no_integers() -> None:
     assert [{k: x.dtype for k, x in batch.items()} for batch in wide.data()] == [
         {"x": torch.float64, "ids": torch.long}
     ]
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+def test_a_batch_that_is_a_named_tuple() -> None:
+    workload = ss.Workload(
+        step=lambda model, batch: (model(batch.x) - batch.y).square().mean(),
+        model=torch.nn.Linear(4, 4),
+        optimizer=torch.optim.SGD,
+        batch=Pair(torch.randn(4, 4), torch.randn(4, 4)),
+    )
+    assert ss.verify(workload, "data_parallel(dp=2)", processes=False).ok
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_model_with_an_attribute_that_has_a_gradient_history() -> None:
+    workload = ss.Workload(
+        step=lambda model, x: model(x).square().mean(),
+        model=torch.nn.utils.weight_norm(torch.nn.Linear(4, 4)),
+        optimizer=torch.optim.SGD,
+        batch=torch.randn(4, 4),
+    )
+    assert ss.verify(workload, "data_parallel(dp=2)", processes=False).ok

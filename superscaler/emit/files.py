@@ -8,15 +8,15 @@ from pprint import pformat
 from typing import Any
 
 import torch
-import torch.utils._pytree as pytree
 
 from superscaler.emit.constants import Time
 from superscaler.emit.listing import Entry, Listing
 from superscaler.emit.owned import OwnedTables
 from superscaler.graph.tensor import PTensor, TensorKind
 from superscaler.materialize.program import Program, ValueRef
+from superscaler.runtime.structure import structure
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> dict[str, str]:
@@ -167,7 +167,7 @@ def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
         },
         "buffers": {t.name: entry(t) for t in graph.of_kind(TensorKind.BUFFER)},
         "batch": {
-            "spec": pytree.treespec_dumps(graph.batch_spec),
+            "structure": structure(graph.batch_spec),
             "leaves": [_leaf(graph.tensors[t]) if t >= 0 else {"used": False} for t in graph.batch],
         },
         "results": {

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path, treespec_dumps
+from torch.utils._pytree import tree_flatten_with_path
 
 from superscaler.runtime.data import BatchPlacer
 from superscaler.runtime.initialize import materialize_weights
 from superscaler.runtime.local import lone_rank
 from superscaler.runtime.program import Key, Placed, RankProgram
 from superscaler.runtime.reference import reference_random
+from superscaler.runtime.structure import structure
 
 Results = tuple[Tensor, dict[str, Tensor]]
 
@@ -144,7 +145,7 @@ def _batch_form(batch: Any) -> dict[str, Any]:
         else {"name": leaf_name(path)}
         for path, leaf in paths
     ]
-    return {"spec": treespec_dumps(spec), "leaves": leaves}
+    return {"structure": structure(spec), "leaves": leaves}
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import TreeSpec, tree_flatten, treespec_loads
+from torch.utils._pytree import tree_flatten
 
 from superscaler.runtime.failures import BatchError
 from superscaler.runtime.program import Key, Placed
 from superscaler.runtime.shards import take
+from superscaler.runtime.structure import structure
 
 
 class BatchPlacer:
@@ -21,7 +22,7 @@ class BatchPlacer:
         self, batch: Mapping[str, Any], inputs: Sequence[Placed], device: torch.device
     ) -> None:
         self._leaves = [_Leaf(leaf) for leaf in batch["leaves"]]
-        self._spec: TreeSpec | None = treespec_loads(batch["spec"]) if batch.get("spec") else None
+        self._structure: str | None = batch.get("structure")
         self._inputs = inputs
         self._device = device
 
@@ -50,9 +51,9 @@ class BatchPlacer:
 
     def _flatten(self, batch: Any) -> list[Any]:
         leaves, spec = tree_flatten(batch)
-        if self._spec is not None and spec != self._spec:
+        if self._structure is not None and structure(spec) != self._structure:
             raise BatchError(
-                f"the batch is {spec}, the program was compiled for {self._spec}; "
+                f"the batch is {structure(spec)}, the program was compiled for {self._structure}; "
                 "give batches of the structure that was traced"
             )
         if len(leaves) != len(self._leaves):

@@ -129,6 +129,20 @@ def randint_like(
     return randint_low(next_id, 0, high, x.shape, dtype=dtype or x.dtype, device=x.device)
 
 
+def randperm(
+    next_id: NextId, n: int, *, dtype: torch.dtype = torch.int64, **options: Any
+) -> Tensor:
+    return rand(next_id, [n], dtype=torch.float64, device=options.get("device")).argsort().to(dtype)
+
+
+def exponential_(
+    next_id: NextId, x: Tensor, rate: float = 1.0, *, generator: None = None
+) -> Tensor:
+    """Never 0, of which users take the logarithm."""
+    drawn = -(1 - rand_like(next_id, x)).log()
+    return x.copy_(drawn.clamp(min=torch.finfo(x.dtype).tiny) / rate)
+
+
 def _uniform(
     next_id: NextId, size: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -160,4 +174,6 @@ RANDOM: dict[torch._ops.OpOverload, Callable[..., Tensor]] = {
     aten.randint.default: randint,
     aten.randint.low: randint_low,
     aten.randint_like.default: randint_like,
+    aten.randperm.default: randperm,
+    aten.exponential_.default: exponential_,
 }

@@ -39,8 +39,11 @@ from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
 from superscaler.trace.decompose import DECOMPOSITIONS
 from superscaler.trace.default_dtype import default_dtype_of
 from superscaler.trace.fake import fake_copy, fake_like
+from superscaler.trace.functions import Functions
+from superscaler.trace.masks import masks_as_given
 from superscaler.trace.rewrite import Rewriter
 from superscaler.trace.source import user_line
+from superscaler.trace.unseen import unseen_refused
 from superscaler.user_code import UserCode, is_user_file
 
 
@@ -78,8 +81,10 @@ def capture(
     wrapper = _Step(step, fake_copy(model, mode), list(leaves.values()), rebuild)
     blame = UserCode("the step raised", kind=TraceError, unless_ours=True)
     with blame, _errors_explained(), _user_frames_kept():
-        exported = torch.export.export(wrapper, fakes, strict=False)
-        joint_module = _JointModule(exported, wrapper)
+        functions = Functions()
+        with functions.kept(), unseen_refused(), masks_as_given():
+            exported = torch.export.export(wrapper, fakes, strict=False)
+        joint_module = _JointModule(exported, wrapper, functions)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_default_dtype(default_dtype_of(exported.graph_module)))
             joint = aot_export_joint_with_descriptors(
@@ -117,12 +122,30 @@ class _Step(nn.Module):
         leaves = list(self.leaves)
         for position, tensor in zip(self.positions, tensors, strict=True):
             leaves[position] = tensor
+        buffers = dict(self.model.named_buffers())
         result = self.step(self.model, self.rebuild(leaves))
+        _change_in_place(self.model, buffers)
         if any(p.grad is not None for p in self.model.parameters()):
             raise TraceError("the step calls backward; let it return the loss and nothing more")
         loss, metrics = _check_result(result)
         self.metrics.names = tuple(metrics)
         return (loss, *(metric.detach() for metric in metrics.values()))
+
+
+def _change_in_place(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    """A buffer that the step bound to a new tensor (self.center = ...) is changed in place."""
+    for name, buffer in buffers.items():
+        path, _, own = name.rpartition(".")
+        module = model.get_submodule(path)
+        made = module._buffers.get(own)
+        if made is None or made is buffer:
+            continue
+        if made.shape != buffer.shape or made.dtype != buffer.dtype:
+            raise TraceError(
+                f"the step sets buffer {name}, of {buffer.dtype} and shape {tuple(buffer.shape)}, "
+                f"to one of {made.dtype} and shape {tuple(made.shape)}; keep dtype and shape"
+            )
+        module._buffers[own] = buffer.copy_(made.detach())
 
 
 def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -165,8 +188,11 @@ def _kind(value: Any) -> str:
 class _JointModule(nn.Module):
     """Runs the rewritten export graph on the fake parameters, registered under flat names."""
 
-    def __init__(self, exported: torch.export.ExportedProgram, wrapper: _Step) -> None:
+    def __init__(
+        self, exported: torch.export.ExportedProgram, wrapper: _Step, functions: Functions
+    ) -> None:
         super().__init__()
+        self.functions = functions
         parameters = dict(wrapper.named_parameters(remove_duplicate=False))
         buffers = dict(wrapper.named_buffers(remove_duplicate=False))
         self.graph_module = [exported.graph_module]  # in a list: no submodule of this one
@@ -211,7 +237,8 @@ class _JointModule(nn.Module):
         inputs = iter(tensors)
         arguments = [self._argument(feed, inputs) for feed in self.feeds]
         with fx_traceback.preserve_node_meta():
-            return Rewriter(self.graph_module[0]).run(*arguments, enable_io_processing=False)
+            rewriter = Rewriter(self.graph_module[0], self.functions)
+            return rewriter.run(*arguments, enable_io_processing=False)
 
     def _argument(self, feed: str | Constant | None, inputs: Iterator[torch.Tensor]) -> Any:
         if feed is None:

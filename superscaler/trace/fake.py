@@ -10,6 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from superscaler.errors import TraceError
+from superscaler.model_copy import copy_model
 
 
 def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -29,7 +30,7 @@ def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
         memo[id(buffer)] = fake_like(buffer, mode)
     _refuse_meta_attributes(model, memo)
     try:
-        return copy.deepcopy(model, memo)
+        return copy_model(model, memo)
     except (TypeError, RuntimeError, copy.Error) as error:
         raise TraceError(
             f"the model cannot be copied for tracing ({error}); keep locks, files, process groups "

@@ -13,10 +13,12 @@ from superscaler.errors import TraceError
 from superscaler.runtime.randomness import RANDOM
 from superscaler.trace.attention import attention
 from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
+from superscaler.trace.functions import Functions
 from superscaler.trace.linear import linear
 from superscaler.trace.losses import cross_entropy_loss, log_softmax, nll_loss
 from superscaler.trace.norm import batch_norm
 from superscaler.trace.pool import adaptive_average
+from superscaler.trace.recurrent import recurrent
 from superscaler.trace.source import source_of
 from superscaler.trace.split import chunk, split, split_with_sizes
 
@@ -51,6 +53,10 @@ BY_NAME: dict[str, Callable[..., Any]] = {
 NUMBERED: dict[Any, Callable[..., Any]] = {
     **RANDOM,
     aten.scaled_dot_product_attention.default: attention,
+    **{
+        operator.input: recurrent(operator.input)
+        for operator in (aten.lstm, aten.gru, aten.rnn_tanh, aten.rnn_relu)
+    },
 }
 
 
@@ -61,9 +67,15 @@ class Rewriter(fx.Interpreter):
     graph.
     """
 
-    def __init__(self, module: fx.GraphModule, ids: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        functions: Functions,
+        ids: Callable[[], int] | None = None,
+    ) -> None:
         super().__init__(module)
         self.extra_traceback = False
+        self.functions = functions
         self.next_id = ids or count().__next__
 
     def run_node(self, n: fx.Node) -> Any:
@@ -80,6 +92,8 @@ class Rewriter(fx.Interpreter):
             return REPLACEMENTS[target](*args, **kwargs)
         if target in NUMBERED:
             return NUMBERED[target](self.next_id, *args, **kwargs)
+        if target is torch.ops.superscaler.function.default:
+            return self.functions.call(*args)
         if str(target) in BY_NAME:
             return BY_NAME[str(target)](*args, **kwargs)
         if target is higher_order.wrap_with_autocast:
@@ -105,7 +119,8 @@ class Rewriter(fx.Interpreter):
             return self._nested(module, list(inputs))
 
     def _nested(self, module: fx.GraphModule, inputs: list[Any]) -> Any:
-        return Rewriter(module, self.next_id).run(*inputs, enable_io_processing=False)
+        rewriter = Rewriter(module, self.functions, self.next_id)
+        return rewriter.run(*inputs, enable_io_processing=False)
 
     def _line(self) -> str:
         return source_of(self.node.meta.get("stack_trace") or "") or "the step"

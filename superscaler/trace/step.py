@@ -20,6 +20,7 @@ from superscaler.trace.draft import Draft, Finished, Value, finish, live_operato
 from superscaler.trace.importer import Importer, given_tensor, link_backward
 from superscaler.trace.names import Namer, leaf_name
 from superscaler.trace.optimizer import OptimizerFactory, OptimizerState, probe_optimizer
+from superscaler.trace.unseen import refuse_gradient_hooks
 
 _CONSTANTS = (int, float, bool, str, type(None), torch.dtype)
 
@@ -53,6 +54,7 @@ def trace(
     leaves = {namer.unique(leaf_name(path)): leaf for path, leaf in paths}
     _check_batch(leaves)
     _check_step(step)
+    refuse_gradient_hooks(model)
     trained = _trained_parameters(model)
     state = probe_optimizer(optimizer, trained)
     with no_collections():

@@ -107,6 +107,8 @@ def _tensor_row(
     scale, is_rounding = largest(reference.double()), False
     if kind == "gradient" and scale < expected.accuracy.rounding * expected.largest_gradient:
         scale, is_rounding = expected.largest_gradient, True
+    if kind == "buffer" and scale < expected.accuracy.rounding * _largest_alike(expected, name):
+        scale, is_rounding = _largest_alike(expected, name), True
     is_mean = expected.accuracy.is_mean and kind in ("parameter", "state")
     covered = torch.zeros(reference.shape, dtype=torch.bool)
     worst, where = 0.0, ""
@@ -125,6 +127,13 @@ def _tensor_row(
     if is_rounding and verdict is Verdict.EQUAL:
         verdict = Verdict.ROUNDING
     return Row(kind, name, worst, verdict, where)
+
+
+def _largest_alike(expected: Expected, name: str) -> float:
+    """The largest magnitude in the model's buffers of that last name, such as running_mean."""
+    last = name.rpartition(".")[2]
+    alike = (b for other, b in expected.buffers.items() if other.rpartition(".")[2] == last)
+    return max(largest(buffer.double()) for buffer in alike)
 
 
 def _verdict(expected: Expected, error: float, where: str) -> tuple[Verdict, str]:

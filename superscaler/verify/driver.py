@@ -13,6 +13,7 @@ from superscaler.compiler import CompiledProgram, Policy, compile
 from superscaler.errors import PlanError
 from superscaler.runtime.program import Source, read_manifest
 from superscaler.trace import trace
+from superscaler.trace.unseen import refuse_gradient_hooks
 from superscaler.verify.accuracy import Accuracy, accuracy_of
 from superscaler.verify.compare import Comparison, compare, rounding_only
 from superscaler.verify.expected import Expected, expect
@@ -68,6 +69,7 @@ def verify(
     TraceError, PlanError, TransformError, ... : the plan cannot be compiled for the workload.
     VerifyError : a rank failed or did not finish.
     """
+    refuse_gradient_hooks(workload.model)  # copies of a model lose them
     given = cast(workload, dtype) if dtype is not None else workload
     program = _compile(given, plan, cluster, devices, say)
     report = verify_program(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from superscaler.errors import VerifyError
+from superscaler.model_copy import copy_model
+from superscaler.precision import mode_of
 from superscaler.runtime.initialize import (
     load_state_file,
     materialize_empty,
@@ -66,7 +67,8 @@ def expect(
     initial = _snapshot(model)
     data = tuple(islice(batches(workload), steps))
     observer = _Observer(workload, model, accuracy)
-    with UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True):
+    blame = UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True)
+    with blame, mode_of(workload.step):
         reference = train_reference(
             observer.step,
             model,
@@ -99,7 +101,7 @@ def expect(
 
 def initialised(workload: Workload, seed: int) -> nn.Module:
     """A copy of the workload's model that has weights."""
-    model = deepcopy(workload.model)
+    model = copy_model(workload.model)
     if not any(x.is_meta for x in (*model.parameters(), *model.buffers())):
         return model
     if callable(workload.init):

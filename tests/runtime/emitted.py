@@ -145,7 +145,7 @@ def manifest(world_size: int, **fields: Any) -> dict[str, Any]:
         "world_size": world_size,
         "parameters": {},
         "buffers": {},
-        "batch": {"spec": None, "leaves": leaves},
+        "batch": {"structure": None, "leaves": leaves},
         "results": {"loss": 0, "metrics": {}, "grad_norm": None},
         "groups": [],
         "state_layout": {},

@@ -73,7 +73,10 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
         (lambda m, x: m(x).detach().sum(), "the loss does not depend on any parameter"),
         (lambda m, x: m(x.add_(1)).sum(), "changes batch leaf batch in place; only buffers may"),
         (lambda m, x: torch.fft.fft(m(x)).abs().sum(), "gives a complex tensor; use real and"),
-        (lambda m, x: m(x)[torch.randperm(4)].sum(), "random operator aten.randperm.default"),
+        (
+            lambda m, x: m(x)[torch.multinomial(x[0].abs(), 4)].sum(),
+            "random operator aten.multinomial.default",
+        ),
         (lambda m, x: (m(x) + OTHER(x)).sum(), "uses the module OTHER from around it"),
         (
             lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (m(x),)).sum(),

@@ -100,6 +100,7 @@ class Random(nn.Module):
         x = checkpoint(lambda y: self.drop(self.b(y)), x, use_reentrant=False)
         x = x + torch.randn_like(x) * torch.rand(4, 6, 1) + torch.randint(0, 3, (8,))
         x = x * torch.empty(4, 1, 1).bernoulli_(0.8)
+        x = x[torch.randperm(4)] + torch.empty_like(x).exponential_(2.0).log()
         x = self.recurrent(self.attention(x, x, x)[0])[0]
         return F.scaled_dot_product_attention(x, x, x, dropout_p=0.3)
 
@@ -155,6 +156,70 @@ def test_randomness_of_every_kind_and_checkpointing() -> None:
         if op.phase.value == "forward"
     ]
     assert draws == sorted(set(draws))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LSTM(8, 8, 3, dropout=0.4, batch_first=True),
+        nn.GRU(8, 4, 2, dropout=0.4, bidirectional=True),
+        nn.RNN(8, 8, 2, dropout=0.4, bias=False),
+    ],
+)
+def test_dropout_between_recurrent_layers(layer: nn.Module) -> None:
+    def step(model: nn.Module, x: Tensor) -> Tensor:
+        out, last = model(x)
+        return out.square().sum() + sum(state.sum() for state in last)
+
+    graph = compare(step, layer.double(), torch.randn(4, 5, 8))
+    draws = [op for op in graph.operators if op.target == "superscaler.dropout.default"]
+    assert draws
+
+
+def test_a_linear_layer_is_changed_in_place() -> None:
+    def step(model: nn.Module, x: Tensor) -> Tensor:
+        y = model(x)
+        y *= 2
+        y[:, 0] = 0
+        return y.square().sum()
+
+    compare(step, nn.Linear(8, 8, bias=False), torch.randn(4, 5, 8))
+
+
+class Seq2Seq(nn.Module):
+    """Masks without a hint of what they are: torch would look at their values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        causal = self.body.generate_square_subsequent_mask(x.shape[1])
+        seen = torch.ones(5, 5, dtype=torch.bool).tril(1).logical_not()
+        out: Tensor = self.body(x, x, src_mask=seen, tgt_mask=causal)
+        return out
+
+
+def test_transformer_with_masks() -> None:
+    compare(lambda model, x: model(x).square().sum(), Seq2Seq(), torch.randn(4, 5, 8))
+
+
+class Center(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.center = nn.Buffer(torch.zeros(8))
+        self.count = nn.Buffer(torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x)
+        self.count += 1
+        self.center = self.center * 0.9 + x.detach().mean(0) * 0.1
+        return x - self.center
+
+
+def test_buffers_that_are_bound_to_new_tensors() -> None:
+    compare(lambda model, x: model(x).square().sum(), Center(), torch.randn(4, 8), steps=3)
 
 
 def test_in_evaluation_mode() -> None:

@@ -1,0 +1,59 @@
+"""What a capture would not see, refused: gradient hooks and draws of Python's own generators."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from superscaler.errors import TraceError
+
+_WAY_OUT = (
+    "hooks on gradients are not part of a compiled step; write what it does as a "
+    "torch.autograd.Function, or leave it out"
+)
+
+
+def refuse_gradient_hooks(model: nn.Module) -> None:
+    """Raises TraceError if a module or a parameter has a hook that runs in the backward."""
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise TraceError(f"parameter {name} has a gradient hook; {_WAY_OUT}")
+    for name, module in model.named_modules():
+        if module._backward_hooks or module._backward_pre_hooks:
+            raise TraceError(f"module {name or 'the model'} has a backward hook; {_WAY_OUT}")
+
+
+@contextlib.contextmanager
+def unseen_refused() -> Iterator[None]:
+    """Inside, a tensor takes no gradient hook; raises TraceError afterwards if `random` or numpy
+    drew numbers, which would be the same in every step."""
+    before = _generators()
+    with patch.object(torch.Tensor, "register_hook", _refuse_hook):
+        yield
+    for name, state in _generators().items():
+        if before.get(name, state) != state:
+            raise TraceError(
+                f"the step draws from {name}, whose numbers would be the same in every step; draw "
+                "with torch (torch.rand, F.dropout, torch.randperm), or draw into the batch"
+            )
+
+
+def _refuse_hook(tensor: torch.Tensor, hook: Any) -> NoReturn:
+    raise TraceError(f"the step calls register_hook on a tensor; {_WAY_OUT}")
+
+
+def _generators() -> dict[str, Any]:
+    """The states of the global generators that are not torch's."""
+    states: dict[str, Any] = {"Python's random": random.getstate()}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        name, keys, *rest = numpy.random.get_state()
+        states["numpy.random"] = (name, keys.tobytes(), *rest)
+    return states
