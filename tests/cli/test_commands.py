@@ -175,7 +175,7 @@ def test_a_time_limit_that_ends_the_search_keeps_the_best_order_and_says_so(tmp_
     command = ["simulate", *model, "--plan", tmp_path / "plan.yaml", "--json", "--cluster"]
     found = json.loads(passed(*command, cluster_file(tmp_path, 1.0)).stdout)
     ample = max(ranks["peak_bytes"] for ranks in found["classes"]) / 1e9
-    for part in (0.78, 0.77, 0.76, 0.75, 0.74, 0.73):
+    for part in (0.96, 0.94, 0.92, 0.9, 0.88, 0.86, 0.84, 0.82, 0.8):
         tight = cluster_file(tmp_path, part * ample)
         out = ("--out", tmp_path / "out", "--cluster", tight)
         result = run("compile", *model, "--plan", tmp_path / "plan.yaml", *out)
