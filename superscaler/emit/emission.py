@@ -9,6 +9,7 @@ from superscaler.emit.local import PartIndex
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.program import Conversion, Program
 from superscaler.schedule.segments import Segment
+from superscaler.transform.layout import comes_out_even
 
 
 @dataclass
@@ -38,12 +39,8 @@ class Emission:
 def is_even(program: Program, segment: Segment) -> bool:
     """Whether all parts of the segment have equal sizes, so that one text serves them all."""
     partition = program.partition
-    for op in segment.operators:
-        placed, iters = partition.placed[op], partition.axes_of(op).iters
-        left = [it.size for it in iters]
-        for role, count in zip(placed.roles, placed.grid.shape):
-            if role >= 0:
-                if left[role] % count:
-                    return False
-                left[role] //= count
-    return True
+    placed = ((op, partition.placed[op]) for op in segment.operators)
+    return all(
+        comes_out_even([it.size for it in partition.axes_of(op).iters], p.roles, p.grid.shape)
+        for op, p in placed
+    )

@@ -8,10 +8,10 @@ from math import prod
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
+from superscaler.emit.copies import last_out
 from superscaler.graph.tensor import HOST
 from superscaler.materialize.program import BOUNDARY, Own, Program, Read
 from superscaler.schedule.costs import Held, Reader, StepCosts
-from superscaler.simulate.carried import carried_bytes
 from superscaler.simulate.costs import segment_costs
 from superscaler.simulate.transfers import left_under_way, transfers_of
 from superscaler.transform.layout import Layout, input_layout, output_layout
@@ -20,7 +20,7 @@ from superscaler.transform.layout import Layout, input_layout, output_layout
 def step_costs(program: Program, cluster: Cluster, profile: Profile | None = None) -> StepCosts:
     """What the program's segments take and hold on `cluster`, whatever the order of tasks."""
     segments = segment_costs(program, cluster, profile)
-    resident, copied = _resident_bytes(program), carried_bytes(program)
+    resident, copied = _resident_bytes(program), _copied_bytes(program)
     transfers = transfers_of(program, cluster, profile) + left_under_way(program, segments)
     return StepCosts(
         tuple(cost.duration_us for cost in segments),
@@ -164,3 +164,15 @@ def _resident_bytes(program: Program) -> dict[int, int]:
         for d in sorted(set(own.layout.grid.devices.ravel().tolist())):
             total[d] += size
     return dict(total)
+
+
+def _copied_bytes(program: Program) -> dict[int, int]:
+    """Per device, whichever task runs: the most that the last copies out of the task before, which
+    may be under way still, are made from."""
+    found: dict[int, int] = defaultdict(int)
+    producer = program.partition.graph.producer
+    for segment in program.tasks.segments:
+        size = sum(_output_bytes(program, *producer[t]) for t in last_out(program, segment))
+        for d in set(segment.grid.devices.ravel().tolist()) if size else ():
+            found[d] = max(found[d], size)
+    return dict(found)

@@ -1,4 +1,7 @@
-"""Attention masks of `nn.Transformer`, which are applied as they are given."""
+"""Attention masks of `nn.Transformer`, which are applied as they are given.
+
+Patches a private function of torch; tried with 2.13.
+"""
 
 from __future__ import annotations
 

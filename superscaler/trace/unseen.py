@@ -1,4 +1,7 @@
-"""What a capture would not see, refused: gradient hooks and draws of Python's own generators."""
+"""What a capture would not see, refused: gradient hooks and draws of Python's own generators.
+
+Reads private attributes of torch; tried with 2.13.
+"""
 
 from __future__ import annotations
 

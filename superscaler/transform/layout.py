@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -53,16 +54,21 @@ class Layout:
     @cached_property
     def is_even(self) -> bool:
         """Whether all parts have the same local sizes."""
-        left = list(self.sizes)
-        for role, count in zip(self.roles, self.grid.shape):
-            if role >= 0:
-                if left[role] % count:
-                    return False
-                left[role] //= count
-        return True
+        return comes_out_even(self.sizes, self.roles, self.grid.shape)
 
     def local_sizes(self, part: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(stop - start for start, stop in self.box(part))
+
+
+def comes_out_even(sizes: Sequence[int], roles: Sequence[int], counts: Sequence[int]) -> bool:
+    """Whether dims of `counts` parts, each on the axis that its role names, leave equal parts."""
+    left = list(sizes)
+    for role, count in zip(roles, counts):
+        if role >= 0:
+            if left[role] % count:
+                return False
+            left[role] //= count
+    return True
 
 
 def interval(start: int, stop: int, index: int, count: int) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from superscaler.errors import TraceError
 from superscaler.trace import trace
 
+pytestmark = pytest.mark.usefixtures("double")
+
 # mypy: disable-error-code="no-untyped-call"
 
 
@@ -63,14 +65,6 @@ class Doubled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return 2 * grad
-
-
-@pytest.fixture(autouse=True)
-def _double() -> Any:
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def test_a_backward_that_is_not_the_derivative_of_its_forward() -> None:

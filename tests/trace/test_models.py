@@ -13,13 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from superscaler.graph.tensor import TensorKind
 
-
-@pytest.fixture(autouse=True)
-def _double() -> Any:
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def _classify(model: nn.Module, batch: Any) -> Tensor:
