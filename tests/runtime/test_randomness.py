@@ -1,0 +1,44 @@
+"""Random operators of ours have the distributions of torch's."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+import torch
+
+from superscaler.runtime import kernels
+from superscaler.runtime.randomness import RANDOM
+
+aten = torch.ops.aten
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    kernels.set_random(0, 0)
+
+
+@pytest.mark.parametrize("rate", [0.5, 4.0])
+def test_exponential(rate: float) -> None:
+    drawn = RANDOM[aten.exponential_.default](count().__next__, torch.empty(100_000), rate)
+    assert drawn.mean() == pytest.approx(1 / rate, rel=0.02)
+    assert drawn.std() == pytest.approx(1 / rate, rel=0.02)
+    assert (drawn > 1 / rate).double().mean() == pytest.approx(0.3679, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_exponential_has_a_logarithm(dtype: torch.dtype) -> None:
+    drawn = RANDOM[aten.exponential_.default](
+        count().__next__, torch.empty(1_000_000, dtype=dtype), 1.0
+    )
+    assert drawn.dtype == dtype
+    assert drawn.log().isfinite().all()
+
+
+def test_permutations() -> None:
+    ids = count().__next__
+    found = [RANDOM[aten.randperm.default](ids, 6) for _ in range(600)]
+    assert all(sorted(p.tolist()) == list(range(6)) for p in found)
+    assert found[0].dtype == torch.int64
+    first = torch.stack(found)[:, 0].bincount(minlength=6)
+    assert first.min() > 60  # each about 100 times
