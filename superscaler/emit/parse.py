@@ -249,6 +249,8 @@ def _body(node: ast.FunctionDef, lines: list[str]) -> Body:
     updates: list[tuple[str, bool]] = []
     constants: set[str] = set()
     for statement in node.body:
+        if not any("ctx" in line for line in lines[statement.lineno - 1 : statement.end_lineno]):
+            continue
         for inner in ast.walk(statement):
             if isinstance(inner, ast.Call) and _is_context(inner.func):
                 comment = doc or lines[statement.lineno - 2].strip()

@@ -89,6 +89,21 @@ def load_rank(source: Source, rank: int) -> RankProgram:
     return _load(_Files(source), rank, {})
 
 
+def load_tables(
+    source: Source,
+    rank: int,
+    tasks: Mapping[str, Task],
+    schedule: Sequence[tuple[str, tuple[int, ...]]],
+) -> RankProgram:
+    """Rank `rank`'s program with tasks that are known already: their file is not read.
+
+    Raises ProgramError as `load_rank` does.
+    """
+    files = _Files(source)
+    code = {"TASKS": tasks, "SCHEDULE": schedule, "__file__": ""}
+    return _load(files, rank, {}, code=code)
+
+
 def load_ranks(source: Source) -> list[RankProgram]:
     """Every rank's program; equal code is compiled once."""
     files, modules = _Files(source), dict[str, dict[str, Any]]()
@@ -157,6 +172,7 @@ def _load(
     rank: int,
     modules: dict[str, dict[str, Any]],
     manifest: dict[str, Any] | None = None,
+    code: dict[str, Any] | None = None,
 ) -> RankProgram:
     if manifest is None:
         manifest = read_manifest(files._texts if files._texts is not None else files._folder)
@@ -164,16 +180,21 @@ def _load(
         raise ProgramError(f"rank {rank}: the program has ranks 0 to {manifest['world_size'] - 1}")
     own, own_path = files.run(f"rank_{rank}.py")
     try:
-        name = own["PROGRAM"]
-        if name not in modules:
-            modules[name], path = files.run(f"{name}.py")
-            modules[name]["__file__"] = path
-        code = modules[name]
+        if code is None:
+            code = _module(files, own["PROGRAM"], modules)
         return _rank_program(rank, manifest, own, code)
     except (KeyError, TypeError, ValueError) as error:
         raise ProgramError(
             f"{own_path} is malformed: {type(error).__name__} {error}; compile the program again"
         ) from error
+
+
+def _module(files: _Files, name: str, modules: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The names that a program's file defines; read once."""
+    if name not in modules:
+        modules[name], path = files.run(f"{name}.py")
+        modules[name]["__file__"] = path
+    return modules[name]
 
 
 def _rank_program(

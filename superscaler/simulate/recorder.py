@@ -55,6 +55,7 @@ def compiled(function: Function) -> Code:
     }
     exec("\n".join(out), space)
     code: Code = space["call"]
+    code.__doc__ = function.doc
     return code
 
 

@@ -7,7 +7,7 @@ waited for by its first reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from superscaler.runtime.timeline import Entry, Timeline, Write
@@ -83,15 +83,17 @@ def replay(
     the step.
     """
 
-    def run(watched: int) -> _Replay:
+    def run(entries: Sequence[Entry], watched: int) -> _Replay:
         work = _Replay(copies(resting), resident_bytes, rules, watched)
-        for entry in timeline.entries:
+        for entry in entries:
             work.entry(entry)
-        work.end(last)
+        if len(entries) == len(timeline.entries):
+            work.end(last)
         return work
 
-    first = run(-1)
-    at_peak = run(first.peak_call).at_peak  # again, to look at every step of the call with the peak
+    first = run(timeline.entries, -1)
+    # again, to look at every step of the call with the peak
+    at_peak = run(timeline.entries[: first.peak_call + 1], first.peak_call).at_peak
     parts = (tuple(first.calls), tuple(first.actions), tuple(first.postings))
     return Played(*parts, first.peak, tuple(at_peak), first.host_peak)
 

@@ -13,7 +13,7 @@ import torch
 from superscaler.emit.listing import Listing
 from superscaler.materialize.program import Program
 from superscaler.runtime.data import as_dtype
-from superscaler.runtime.program import Placed, RankProgram, load_rank
+from superscaler.runtime.program import Placed, RankProgram, Task, load_tables
 from superscaler.runtime.shards import take
 from superscaler.runtime.timeline import Entry, Timeline, timeline
 from superscaler.simulate.constants import marked, signature
@@ -21,7 +21,7 @@ from superscaler.simulate.labels import Labels
 from superscaler.simulate.machine import Machine
 from superscaler.simulate.optimizer import homes_of, optimizer_step, scalar_bytes
 from superscaler.simulate.record import Communication, Form, Given, Record, contiguous
-from superscaler.simulate.recorder import META, Code, Recorder, compiled
+from superscaler.simulate.recorder import META, Recorder, compiled
 from superscaler.simulate.replay import Rules, replay
 from superscaler.simulate.script import EVERYONE, Script
 from superscaler.simulate.simulation import Holder
@@ -47,7 +47,7 @@ class ScriptMaker:
     compiled: Compiled
     machine: Machine
     records: dict[str, dict[object, Record]] = field(default_factory=dict)  # by function
-    codes: dict[str, Code] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)  # by function
     forms: dict[object, Hashable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class ScriptMaker:
 
     def make(self, rank: int) -> Script:
         """The script of a rank."""
-        program = load_rank(self.compiled.files, rank)
+        program = self._program(rank)
         found = timeline(program)
         resting = self._resting(program, found)
         resident, in_host = self._states(program)
@@ -113,6 +113,18 @@ class ScriptMaker:
             played.host_peak_bytes,
         )
 
+    def _program(self, rank: int) -> RankProgram:
+        """A rank's program; its functions tell their context of every line."""
+        schedule = self.listing.schedules[rank]
+        for name in dict.fromkeys(name for name, _ in schedule):
+            if name not in self.tasks:
+                function = self.listing.functions[name]
+                reads, writes = (
+                    tuple(spec for _, spec in specs) for specs in (function.reads, function.writes)
+                )
+                self.tasks[name] = Task(compiled(function), reads, writes)
+        return load_tables(self.compiled.files, rank, self.tasks, schedule)
+
     def _record(self, rank: int, entry: Entry, forms: tuple[Given, ...]) -> Record:
         name, time = entry.name, entry.time
         constants = marked(self.constants, self.used[name], rank, time)
@@ -120,14 +132,12 @@ class ScriptMaker:
         key = (kind, signature(constants, rank), _hashable(forms))
         known = self.records.setdefault(name, {})
         if key not in known:
-            if name not in self.codes:
-                self.codes[name] = compiled(self.listing.functions[name])
             is_cuda = self.machine.is_cuda(rank)
             recorder = Recorder(rank, self.machine.kernels(rank))
             text = self.compiled.program.partition.graph.optimizer
             apart, copies = recorder.apart, recorder.copies()
             step = optimizer_step(text, self.num_states, is_cuda, apart, copies, self.homes)
-            known[key] = recorder.record(self.codes[name], forms, constants, step)
+            known[key] = recorder.record(entry.function, forms, constants, step)
         return known[key]
 
     # what is there before the step

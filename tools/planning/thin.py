@@ -14,7 +14,7 @@ from planning.cells import Cell
 from planning.conventional import Candidate
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
-from superscaler.simulate.simulation import Simulation
+from superscaler.simulate.simulation import RankClass, Simulation
 from superscaler.trace.axes import infer_axes
 
 FEW = (2, 4)  # microbatches: powers of two, so that plans share traces
@@ -28,6 +28,8 @@ class Cost:
     rest_us: float
     resident_bytes: float
     passing_bytes: float  # at the peak, beside what is resident
+    kept_bytes: float  # from one microbatch to the next (gradients that add up), beside those
+    held_bytes: float  # from a microbatch's forward to its backward, beside those
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,6 @@ class Line:
         a, b = self.costs
         share = (depth - self.depths[0]) / (self.depths[1] - self.depths[0])
         return Cost(*(x + share * (y - x) for x, y in zip(astuple(a), astuple(b))))
-
-    def activations(self, depth: int) -> float:
-        """The bytes of all layers' activations of one microbatch, at least: gradients, which are
-        among what passes, are no more than what rests."""
-        a, b = self.at(0), self.at(depth)
-        grown = b.passing_bytes - a.passing_bytes
-        return max(0.0, grown - (b.resident_bytes - a.resident_bytes))
 
 
 @dataclass(frozen=True)
@@ -69,20 +64,22 @@ def fastest_us(cell: Cell, candidate: Candidate) -> float:
 
 
 def floor(cell: Cell, candidate: Candidate) -> Floor:
-    """From `Cost` at full depth. A pipeline's stages share what rests; its first stage under 1F1B
-    holds as many microbatches as there are stages, of a part of the model each; some stage has
-    what passes in a model without layers (the head's logits, or what a layer has for a moment)."""
+    """From `Cost` at full depth. A pipeline's stages share what rests and what is kept; its first
+    stage under 1F1B holds as many microbatches as there are stages, of a part of the layers each;
+    some stage has what passes in a model without layers (the head's logits, or what a layer has
+    for a moment)."""
     if candidate.whole is not None:  # of some blocks: no slower than of none, as small as of all
         return Floor(fastest_us(cell, candidate), floor(cell, candidate.whole).peak_bytes)
     line = _line(cell, candidate.inside, candidate)
     cost, stages = line.at(cell.full_depth), candidate.stages
-    resident, passing = cost.resident_bytes, cost.passing_bytes
     if stages == 1:
-        return Floor(_step_us(cell, candidate, line), resident + passing)
-    grown, once = line.activations(cell.full_depth), line.at(0).passing_bytes
+        return Floor(_step_us(cell, candidate, line), cost.resident_bytes + cost.passing_bytes)
+    outside = line.at(0)  # of the layers
+    once = max(0.0, outside.passing_bytes - outside.kept_bytes)
+    grown = max(0.0, cost.held_bytes - outside.held_bytes)
     held = max(once + grown / stages, grown if candidate.is_1f1b else 0.0)
-    peak = resident / stages + held
-    return Floor(_step_us(cell, candidate, line), peak)
+    rests = cost.resident_bytes + cost.kept_bytes
+    return Floor(_step_us(cell, candidate, line), rests / stages + held)
 
 
 def _step_us(cell: Cell, candidate: Candidate, line: Line) -> float:
@@ -117,8 +114,24 @@ def _cost(cell: Cell, inside: str, samples: int, width: int, depth: int) -> Cost
     each = (more.step_us - few.step_us) / (FEW[1] - FEW[0])
     fullest = max(few.classes, key=lambda c: c.peak_bytes)
     resident = fullest.resident_bytes
+    kept, held = _between(few, fullest)
     rest = few.step_us - FEW[0] * each
-    return Cost(each, rest, resident, fullest.peak_bytes - resident)
+    return Cost(each, rest, resident, fullest.peak_bytes - resident, kept - resident, held - kept)
+
+
+def _between(found: Simulation, ranks: RankClass) -> tuple[int, int]:
+    """The bytes alive after the first microbatch's backward, and after the second's forward."""
+
+    def alive(microbatch: int, kinds: str) -> int:
+        ends = (
+            e.end_us
+            for e in ranks.events
+            if e.microbatch == microbatch and found.functions[e.function].kind in kinds
+        )
+        end = max(ends, default=0.0)
+        return [num_bytes for us, num_bytes in ranks.memory if us <= end][-1]
+
+    return alive(0, "BW"), alive(1, "F")
 
 
 def simulated(cell: Cell, depth: int, plan: str, batch: int, cluster: ss.Cluster) -> Simulation:
@@ -135,4 +148,4 @@ def _traced(cell: Cell, depth: int, batch: int) -> tuple[Graph, Axes]:
 
 
 _thin_graph = lru_cache(maxsize=64)(_traced)
-_graph = lru_cache(maxsize=6)(_traced)
+_graph = lru_cache(maxsize=24)(_traced)
