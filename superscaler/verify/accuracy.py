@@ -16,16 +16,18 @@ class Accuracy:
     be `tolerance`. Gradient elements below `rounding` times the model's largest gradient are zero
     but for rounding. With `is_mean` the error of parameters and optimizer states is relative in the
     root mean square: in low precision an adaptive optimizer moves single elements, whose gradient
-    is of the size of rounding, by a whole step to either side.
+    is of the size of rounding, by a whole step to either side. An error up to `sensitive`
+    is no program's where rounding alone makes one as large (see `verify.sensitivity`).
     """
 
     tolerance: float
     rounding: float
     is_mean: bool = False
+    sensitive: float = 0.0
 
 
 _OF_DTYPE = {
-    torch.float64: Accuracy(1e-9, 1e-12),
+    torch.float64: Accuracy(1e-9, 1e-12, sensitive=1e-6),
     torch.float32: Accuracy(1e-3, 1e-5, is_mean=True),
     torch.bfloat16: Accuracy(1e-1, 1e-3, is_mean=True),
     torch.float16: Accuracy(1e-1, 1e-3, is_mean=True),

@@ -63,9 +63,15 @@ def expect(
     """Train a copy of the workload's model with plain PyTorch, one batch of its data a step."""
     seed = workload.seed if seed is None else seed
     accuracy = accuracy or accuracy_of(workload.model)
-    model = initialised(workload, seed)
-    initial = _snapshot(model)
     data = tuple(islice(batches(workload), steps))
+    return trained(workload, initialised(workload, seed), data, seed, accuracy)
+
+
+def trained(
+    workload: Workload, model: nn.Module, data: tuple[Any, ...], seed: int, accuracy: Accuracy
+) -> Expected:
+    """`expect` of a model with weights, which is trained in place, on these batches."""
+    initial = _snapshot(model)
     observer = _Observer(workload, model, accuracy)
     blame = UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True)
     with blame, mode_of(workload.step):
@@ -74,7 +80,7 @@ def expect(
             model,
             observer.optimizer,
             lambda number: data[number],
-            steps,
+            len(data),
             seed,
             workload.clip_grad_norm,
         )

@@ -17,12 +17,13 @@ class Verdict(Enum):
 
     EQUAL = "equal"
     ROUNDING = "zero but for rounding"  # a gradient judged against the model's largest
+    SENSITIVE = "no further than rounding takes it"  # so far goes the untouched model by itself
     DIFFERS = "differs"
     MISSING = "missing"  # no rank holds (all of) it
     UNEXPECTED = "unexpected"  # the ranks have it, the reference has not
 
 
-_GOOD = (Verdict.EQUAL, Verdict.ROUNDING)
+_GOOD = (Verdict.EQUAL, Verdict.ROUNDING, Verdict.SENSITIVE)
 
 
 @dataclass(frozen=True)
