@@ -179,7 +179,7 @@ def _notes(made: Comparison) -> list[str]:
     sensitive = [f"{r.kind} {r.name}" for r in made.rows if r.verdict is Verdict.SENSITIVE]
     if sensitive:
         notes.append(
-            f"{len(sensitive)} tensors are further apart than {made.expected.accuracy.tolerance:g}, "
+            f"{len(sensitive)} results are further off than {made.expected.accuracy.tolerance:g}, "
             "but no further than the untouched model is from itself when its weights are moved by "
             f"their last bit: {_some(sensitive)}"
         )
