@@ -70,3 +70,15 @@ def test_demo(tmp_path: Path) -> None:
     out = python("tools/demo.py", "--steps", "6", "--out", str(tmp_path / "demo"))
     assert "losses: equal" in out
     assert (tmp_path / "demo" / "rank_3.py").exists()
+
+
+@pytest.mark.dist
+def test_a_training_script(tmp_path: Path) -> None:
+    script, out = str(ROOT / "examples" / "training_script.py"), str(tmp_path / "out")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script)
+    alone = python(script, "--out", out, "--steps", "10", folder=tmp_path)
+    both = python(*torchrun, "--out", out, "--steps", "10", folder=tmp_path)
+    assert alone.startswith("step 9 loss ")
+    assert both == alone
+    resumed = python(*torchrun, "--out", out, "--steps", "20", "--resume", folder=tmp_path)
+    assert resumed == python(script, "--steps", "20", folder=tmp_path).split("\n", 1)[1]

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,10 @@ import superscaler as ss
 from superscaler.errors import ParallelizeError
 from superscaler.parallelize import ParallelStep
 from superscaler.parallelize.cache import Entry, content_key
-from superscaler.runtime.failures import BatchError, CheckpointError
+from superscaler.parallelize.step import MANY_FORMS
+from superscaler.runtime import RankExecutor
+from superscaler.runtime.failures import CheckpointError, WeightsError
+from superscaler.runtime.local import lone_rank
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -175,14 +180,48 @@ def test_before_the_first_call(tmp_path: Path) -> None:
         step(make_net(), make_batch())
 
 
-@pytest.mark.parametrize("plan", ["hybrid()", "data_parallel(dp=2)"])
-def test_a_batch_of_another_shape(plan: str) -> None:
-    step, model = decorated(plan), make_net()
+def test_batches_of_several_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    compiled, eager = decorated("hybrid()"), decorated("data_parallel(dp=2)")
+    models = make_net(), make_net()
+    for seed, size in enumerate((8, 4, 8, 6, 4)):
+        loss, metrics = compiled(models[0], make_batch(seed, size))
+        other, others = eager(models[1], make_batch(seed, size))
+        assert float(loss) == pytest.approx(float(other), rel=1e-12)
+        assert torch.equal(metrics["hits"], others["hits"])
+    assert capsys.readouterr().err.count("compiled for 1 ranks") == 3  # each shape once
+    for name, value in eager.state_dict().items():
+        assert torch.allclose(value, compiled.state_dict()[name], rtol=0, atol=1e-9), name
+
+
+def test_a_batch_with_numbers_in_it() -> None:
+    @ss.parallelize("hybrid()", adamw, cache=None)
+    def step(model: nn.Module, batch: Any) -> torch.Tensor:
+        x, scale = batch if isinstance(batch, tuple) else (batch, 1.0)
+        return scale * model(x).square().mean()
+
+    model, x = nn.Linear(4, 4), torch.ones(2, 4)
+    losses = [float(step(model, batch)) for batch in (x, (x, 0.0), (x, 2.0), (x, 0.0))]
+    assert losses[0] > 0
+    assert losses[1] == losses[3] == 0  # not those of an earlier batch
+    assert losses[2] > losses[0]
+
+
+def test_too_many_forms_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    step, model = decorated(), make_net()
+    for size in range(2, 2 + MANY_FORMS):
+        step(model, make_batch(size=size))
+    assert capsys.readouterr().err.count(f"{MANY_FORMS} forms of batches were compiled for") == 1
+
+
+def test_a_shape_that_places_the_parameters_otherwise() -> None:
+    step, model = decorated(), make_net()
     step(model, make_batch())
-    with pytest.raises(BatchError, match=r"x has shape \[4\], the program was compiled for \[8\]"):
-        step(model, make_batch(size=4))
-    with pytest.raises(BatchError, match=r"(?s)the batch is .* the program was compiled for"):
-        step(model, list(make_batch().values()))
+    assert isinstance(step._executor, RankExecutor)
+    program = step._executor.program
+    moved = replace(program.parameters[0], memory="host")
+    other = replace(program, parameters=(moved, *program.parameters[1:]))
+    with pytest.raises(WeightsError, match="for batches of this shape places them otherwise"):
+        RankExecutor(other, lone_rank(), trained_by=step._executor)
 
 
 def test_a_model_that_changed() -> None:
@@ -294,7 +333,7 @@ import superscaler as ss
 rank = int(os.environ.get("RANK", "0"))
 plan, what = sys.argv[1:3]
 out = open(f"out.{{rank}}", "w")
-step = ss.parallelize(plan, adamw, clip_grad_norm=0.5)(loss_and_accuracy)
+step = ss.parallelize(plan, adamw, clip_grad_norm=0.5, timeout=10.0)(loss_and_accuracy)
 if what == "seeds":
     step(make_net(), make_batch(seed=rank))
 model = make_net()
@@ -307,8 +346,12 @@ if what == "save":
     step.save("checkpoint")
 if what == "own error" and rank == 1:
     raise ValueError("of the user")
-if what == "bad batch" and rank == 1:
+if what == "another shape" and rank == 1:
     step(model, make_batch(size=4))
+if what == "shapes":
+    for size in (4, 8, 4):
+        loss, metrics = step(model, make_batch(size=size))
+        print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flush=True)
 loss, metrics = step(model, make_batch(3))
 print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flush=True)
 step.sync(model)
@@ -361,6 +404,15 @@ def test_the_same_numbers_under_torchrun(script: Path) -> None:
 
 
 @pytest.mark.dist
+@pytest.mark.parametrize("plan", ["zero(dp=2, stage=3)", "hybrid(pp=2, microbatches=2)"])
+def test_several_shapes_under_torchrun(script: Path, plan: str) -> None:
+    (expected,) = numbers(script, 1, plan, "shapes")
+    first, second = numbers(script, 2, plan, "shapes")
+    assert first == expected
+    assert second == [*expected[:-1], "0"]
+
+
+@pytest.mark.dist
 def test_checkpoints_between_numbers_of_processes(script: Path) -> None:
     numbers(script, 2, "zero(dp=2, stage=3)", "save")
     (expected,) = numbers(script, 1, "megatron(tp=2)", "load")
@@ -372,7 +424,7 @@ def test_checkpoints_between_numbers_of_processes(script: Path) -> None:
     ("what", "message"),
     [
         ("own error", "rank 0 ends because rank 1 failed: ValueError: of the user"),
-        ("bad batch", r"rank 0 ends because rank 1 failed: batch: x has shape \[4\]"),
+        ("another shape", r"(?s)rank 1 has a batch of another form .* and rank 0 has not within"),
         ("seeds", "rank 1 has another batch than rank 0; every process must make the same batch"),
     ],
 )

@@ -157,6 +157,9 @@ def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
         }
 
     owners = {r.name: r.owner for r in program.results}
+    leaves = [_leaf(graph.tensors[t]) if t >= 0 else {"used": False} for t in graph.batch]
+    for number, name, value in graph.constants:
+        leaves[number] |= {"name": name, "constant": value}
     return {
         "format": FORMAT,
         "torch": torch.__version__,
@@ -168,7 +171,7 @@ def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
         "buffers": {t.name: entry(t) for t in graph.of_kind(TensorKind.BUFFER)},
         "batch": {
             "structure": structure(graph.batch_spec),
-            "leaves": [_leaf(graph.tensors[t]) if t >= 0 else {"used": False} for t in graph.batch],
+            "leaves": leaves,
         },
         "results": {
             "loss": owners["loss"],

@@ -7,14 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path
 
-from superscaler.runtime.data import BatchPlacer
 from superscaler.runtime.initialize import materialize_weights
 from superscaler.runtime.local import lone_rank
 from superscaler.runtime.program import Key, Placed, RankProgram
 from superscaler.runtime.reference import reference_random
-from superscaler.runtime.structure import structure
 
 Results = tuple[Tensor, dict[str, Tensor]]
 
@@ -26,13 +23,12 @@ class EagerExecutor:
         self,
         step: Callable[[Any, Any], Any],
         model: nn.Module,
-        batch: Any,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         clip_grad_norm: float | None,
         seed: int,
     ) -> None:
         self.model = materialize_weights(model, seed)
-        self.program = _whole_program(model, batch)
+        self.program = _whole_program(model)
         self.communicator = lone_rank()
         self.step_number = 0
         self.grad_norm: Tensor | None = None
@@ -41,7 +37,6 @@ class EagerExecutor:
         self._clip = clip_grad_norm
         self._seed = seed
         self._draws = True  # until a step has shown that it draws no random numbers
-        self._placer = BatchPlacer(self.program.manifest["batch"], (), torch.device("cpu"))
 
     @property
     def device(self) -> torch.device:
@@ -69,7 +64,6 @@ class EagerExecutor:
 
     def step(self, batch: Any) -> Results:
         """Forward, backward and update, in plain PyTorch."""
-        self._placer.place(batch)  # for its checks: the plan's ranks would make them
         self.optimizer.zero_grad(set_to_none=True)
         loss, metrics = self._forward_backward(batch)
         if self._clip is not None:
@@ -98,7 +92,7 @@ class EagerExecutor:
         return loss, metrics
 
 
-def _whole_program(model: nn.Module, batch: Any) -> RankProgram:
+def _whole_program(model: nn.Module) -> RankProgram:
     """The program of one rank that holds everything and has no tasks."""
     parameters = [_whole(n, p, p.requires_grad) for n, p in model.named_parameters()]
     buffers = [_whole(n, b, False) for n, b in model.named_buffers()]
@@ -107,7 +101,6 @@ def _whole_program(model: nn.Module, batch: Any) -> RankProgram:
         "world_size": 1,
         "parameters": {n: _entry(p) for n, p in model.named_parameters()},
         "buffers": {n: _entry(b) for n, b in model.named_buffers()},
-        "batch": _batch_form(batch),
         "results": {},
         "state_layout": layout,
     }
@@ -133,19 +126,6 @@ def _whole(name: str, tensor: Tensor, trained: bool) -> Placed:
 
 def _entry(tensor: Tensor) -> Mapping[str, Any]:
     return {"shape": list(tensor.shape), "dtype": _dtype(tensor), "aliases": []}
-
-
-def _batch_form(batch: Any) -> dict[str, Any]:
-    from superscaler.trace.names import leaf_name
-
-    paths, spec = tree_flatten_with_path(batch)
-    leaves = [
-        {"name": leaf_name(path), "shape": list(leaf.shape), "dtype": _dtype(leaf)}
-        if isinstance(leaf, Tensor)
-        else {"name": leaf_name(path)}
-        for path, leaf in paths
-    ]
-    return {"structure": structure(spec), "leaves": leaves}
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.utils._pytree import tree_leaves
 
 from superscaler.errors import ParallelizeError
@@ -35,6 +36,7 @@ class Members:
 
     def __init__(self, world: World | None, number: int = 0) -> None:
         self._world = world
+        self._number, self._num_gatherings = number, 0
         self._prefix = f"parallelize/{number}"
 
     @staticmethod
@@ -80,6 +82,29 @@ class Members:
             return path, "shared"
         received: dict[str, str] = json.loads(zlib.decompress(store.get(f"{key}/files")))
         return received, "shared"
+
+    def gather(self, what: str, timeout: float) -> None:
+        """Wait until every rank is here, to share something new.
+
+        Raises ParallelizeError for ranks that do not come; `what` is why this one did.
+        """
+        if self._world is None:
+            return
+        self._num_gatherings += 1
+        self._prefix = f"parallelize/{self._number}/{self._num_gatherings}"
+        store, size = self._world.store, self._world.launch.world_size
+        store.set(f"{self._prefix}/here/{self.rank}", "")
+        absent = []
+        for rank in range(size):
+            try:
+                store.wait([f"{self._prefix}/here/{rank}"], timedelta(seconds=timeout))
+            except dist.DistError:
+                absent.append(str(rank))
+        if absent:
+            raise ParallelizeError(
+                f"rank {self.rank} has {what}, and rank {', '.join(absent)} has not within "
+                f"{timeout:g} s; every process gives each call the same global batch"
+            )
 
     def check_equal(self, what: str, tree: Any) -> None:
         """Raise ParallelizeError if this process's tensors are not those of rank 0."""

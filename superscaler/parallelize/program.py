@@ -45,6 +45,7 @@ def make_program(
         to_text(graph),
         repr(graph.batch_spec),
         str(graph.batch),
+        str(graph.constants),
         plan.to_yaml(),
         repr(cluster),
         str(types),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from superscaler.errors import ParallelizeError
 from superscaler.parallelize.eager import EagerExecutor
+from superscaler.parallelize.form import Form, batch_form
 from superscaler.parallelize.guard import ModelGuard
 from superscaler.parallelize.members import Members
 from superscaler.parallelize.program import make_program
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 Step = Callable[[Any, Any], Any]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Executor = RankExecutor | EagerExecutor
+
+MANY_FORMS = 8
 
 
 def parallelize(
@@ -111,7 +114,8 @@ class ParallelStep:
         self.cluster = cluster
         self.seed = seed
         self.timeout = timeout
-        self._executor: Executor | None = None
+        self._executor: Executor | None = None  # of the last batch's form
+        self._executors: dict[Form, Executor] = {}
         self._members = Members(None)
         self._guard: ModelGuard | None = None
         self._to_load: Path | None = None
@@ -120,8 +124,11 @@ class ParallelStep:
     def __call__(self, model: nn.Module, batch: Any) -> Any:
         """Forward, backward and update on a global batch; the loss, or the loss and metrics.
 
-        Raises ParallelizeError when the model is another one, or was changed, since the first call;
-        BatchError when the batch is not of the shape of the first one.
+        A batch of another form (shapes, dtypes, structure, or numbers in it) than those before is
+        compiled for; weights and optimizer are the same.
+
+        Raises ParallelizeError when the model is another one, or was changed, since the first call,
+        or when the ranks have batches of different forms.
         """
         executor = self._ready(model, batch)
         with self._members.sharing_failure():
@@ -149,6 +156,11 @@ class ParallelStep:
     def grad_norm(self) -> Tensor | None:
         """The global norm of the last step's gradients, when they are clipped."""
         return self._started("grad_norm").grad_norm
+
+    @property
+    def step_number(self) -> int:
+        """How many steps were trained, those before a loaded checkpoint included."""
+        return self._started("step_number").step_number
 
     def state_dict(self) -> dict[str, Tensor]:
         """All parameters and buffers, whole, on the CPU of rank 0; {} on other ranks.
@@ -189,11 +201,36 @@ class ParallelStep:
             self._guard = ModelGuard(self.name, model)
             if self._to_load is not None:
                 self.load(self._to_load)
-        else:
-            assert self._guard is not None
-            is_eager = isinstance(self._executor, EagerExecutor)
-            self._guard.check(model, may_train=is_eager)
+            self._executors = {batch_form(batch): self._executor}
+            return self._executor
+        assert self._guard is not None
+        if isinstance(self._executor, EagerExecutor):
+            self._guard.check(model, may_train=True)
+            return self._executor
+        self._guard.check(model)
+        self._executor = self._of_form(model, batch, self._executor)
         return self._executor
+
+    def _of_form(self, model: nn.Module, batch: Any, last: RankExecutor) -> RankExecutor:
+        """The executor for batches of this form, which goes on where the last one stopped."""
+        form = batch_form(batch)
+        if form not in self._executors:
+            with torch.random.fork_rng(devices=[]), self._members.sharing_failure():
+                self._members.gather(f"a batch of another form ({form})", self.timeout)
+                self._executors[form] = self._compiled(model, batch, last)
+            self._warn_of_many_forms()
+        found = cast(RankExecutor, self._executors[form])
+        if found is not last:
+            last.finish_copies()
+            found.step_number = last.step_number
+        return found
+
+    def _warn_of_many_forms(self) -> None:
+        if len(self._executors) == MANY_FORMS and self._members.rank == 0:
+            _say(
+                f"{self.name}: {MANY_FORMS} forms of batches were compiled for; pad batches to a "
+                "few shapes, and give numbers that change as tensors"
+            )
 
     def _start(self, model: nn.Module, batch: Any) -> Executor:
         plan = parse_plan(self.plan) if isinstance(self.plan, str) else self.plan
@@ -213,16 +250,20 @@ class ParallelStep:
                 f"`torchrun --nproc-per-node {needed}` runs the plan"
             )
             return EagerExecutor(
-                self.step, model, batch, self.optimizer_factory, self.clip_grad_norm, self.seed
+                self.step, model, self.optimizer_factory, self.clip_grad_norm, self.seed
             )
         self._members = Members.meet(launch, self.timeout) if needed > 1 else Members(None)
         with self._members.sharing_failure():
-            return self._compiled(model, batch, plan)
+            return self._compiled(model, batch)
 
-    def _compiled(self, model: nn.Module, batch: Any, plan: Plan) -> RankExecutor:
+    def _compiled(
+        self, model: nn.Module, batch: Any, last: RankExecutor | None = None
+    ) -> RankExecutor:
+        plan = cast("Plan", self.plan)
         members = self._members
         members.check_equal("batch", batch)
-        members.check_equal("model", dict(model.named_parameters()))
+        if last is None:
+            members.check_equal("model", dict(model.named_parameters()))
         start = time.perf_counter()
         source, how = members.share(
             lambda: make_program(
@@ -247,7 +288,10 @@ class ParallelStep:
             optimizer=self.optimizer_factory,
             device=members.device,
             seed=self.seed,
+            trained_by=last,
         )
+        if last is not None:
+            return executor
         wanted = {placed.name for placed, _ in executor.placed_values()}
         executor.load_weights(initial_weights(model, self.seed, wanted))
         return executor

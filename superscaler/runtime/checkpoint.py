@@ -8,7 +8,9 @@ tensor that it covers, so a loader reads whichever rectangles meet its own part.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from math import prod
 from pathlib import Path
@@ -43,7 +45,8 @@ def save_checkpoint(executors: RankExecutor | Sequence[RankExecutor], folder: st
         executor.finish_copies()
         _add_state(state, executor)
     is_alone = not dist.is_initialized()
-    save(state, checkpoint_id=str(folder), planner=SavePlanner(), no_dist=is_alone)
+    with _without_advice():
+        save(state, checkpoint_id=str(folder), planner=SavePlanner(), no_dist=is_alone)
 
 
 def load_checkpoint(executor: RankExecutor, folder: str | Path) -> None:
@@ -59,7 +62,8 @@ def load_checkpoint(executor: RankExecutor, folder: str | Path) -> None:
     for placed, parameter in _trained(executor):
         _add_optimizer_targets(state, executor, placed, parameter, metadata)
     _check_fits(state, metadata, folder)
-    load(state, checkpoint_id=str(folder), planner=LoadPlanner(), no_dist=True)
+    with _without_advice():
+        load(state, checkpoint_id=str(folder), planner=LoadPlanner(), no_dist=True)
     for placed, parameter in _trained(executor):
         rest = deepcopy(state[f"optimizer.{placed.name}"])  # steps are counted in place
         _group(executor, parameter).update(rest["options"])
@@ -71,6 +75,15 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     """The complete checkpoint of the highest step in a folder of `step-<n>` folders."""
     found = [path.parent for path in Path(folder).glob("step-*/.metadata")]
     return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without what torch says of saving over a checkpoint, and of a process that is alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected an existing checkpoint")
+        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable")
+        yield
 
 
 def _add_state(state: dict[str, Any], executor: RankExecutor) -> None:

@@ -73,9 +73,16 @@ class _Leaf:
         self.name = str(leaf.get("name", "a leaf that the step does not read"))
         self._shape = None if leaf.get("shape") is None else torch.Size(leaf["shape"])
         self._dtype = None if leaf.get("dtype") is None else as_dtype(leaf["dtype"])
+        self._constant: str | None = leaf.get("constant")
 
     def check(self, leaf: Any) -> None:
-        if self._shape is None:  # no tensor: its value was traced as a constant
+        if self._constant is not None and repr(leaf) != self._constant:
+            raise BatchError(
+                f"batch: {self.name} is {leaf!r}, the program was compiled for {self._constant}, "
+                "which is a constant of it; give what changes as a tensor, or trace and compile "
+                "with such a batch"
+            )
+        if self._shape is None:  # no tensor, or one that the step does not read
             return
         if not isinstance(leaf, torch.Tensor):
             raise BatchError(f"batch: {self.name} is a {type(leaf).__name__}, expected a tensor")

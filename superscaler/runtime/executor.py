@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,6 +30,7 @@ _REDUCE: dict[Write, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     Write.MERGE: merge,
 }
 
+T = TypeVar("T", bound=torch.Tensor)
 OptimizerFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -42,8 +43,11 @@ class RankExecutor:
         rank that has none); None for programs without an update.
     seed : of the random operators; together with the step's number it fixes every draw.
     record_gradients : keep every gradient that reaches the optimizer in `gradients`.
+    trained_by : an executor of another program (for batches of another shape) whose parameters,
+        buffers and optimizer this one trains on; `optimizer` is not called then.
 
-    Weights are zero until `load_weights` or a checkpoint fills them.
+    Weights are zero until `load_weights` or a checkpoint fills them. Raises WeightsError when the
+    program places them otherwise than that of `trained_by`.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class RankExecutor:
         device: torch.device | str = "cpu",
         seed: int = 0,
         record_gradients: bool = False,
+        trained_by: RankExecutor | None = None,
     ) -> None:
         self.program = program
         self.communicator = communicator
@@ -65,12 +70,18 @@ class RankExecutor:
         self.grad_norm: torch.Tensor | None = None
         self._record_gradients = record_gradients
         self._timeline = timeline(program)
-        self.parameters = {placed.key: self._new_parameter(placed) for placed in program.parameters}
-        self.buffers = {placed.key: self._new_buffer(placed) for placed in program.buffers}
+        if trained_by is None:
+            self.parameters = {p.key: self._new_parameter(p) for p in program.parameters}
+            self.buffers = {p.key: self._new_buffer(p) for p in program.buffers}
+            self.optimizer = self._make_optimizer(optimizer)
+        else:
+            other = trained_by.program
+            self.parameters = _by_place(program.parameters, other.parameters, trained_by.parameters)
+            self.buffers = _by_place(program.buffers, other.buffers, trained_by.buffers)
+            self.optimizer = trained_by.optimizer
         self._in_host = {
             p.key: (p.memory == "host", p.states == "host") for p in program.parameters
         }
-        self.optimizer = self._make_optimizer(optimizer)
         self.context = Context(program.constants, communicator, device, self._optimizer_step)
         read = self._timeline.read_inputs
         self._placer = BatchPlacer(
@@ -224,6 +235,25 @@ class RankExecutor:
         return {
             alias: name for name, entry in entries.items() for alias in entry.get("aliases", ())
         }
+
+
+def _by_place(
+    mine: Iterable[Placed], theirs: Iterable[Placed], values: Mapping[Key, T]
+) -> dict[Key, T]:
+    """By my keys, the values that are placed under theirs."""
+    held = {_place(placed): values[placed.key] for placed in theirs}
+    wanted = {_place(placed): placed.key for placed in mine}
+    if apart := sorted({place[0] for place in held.keys() ^ wanted.keys()}):
+        raise WeightsError(
+            f"{', '.join(apart[:4])}: the program for batches of this shape places them otherwise "
+            "than the one before; pad the batches to one shape, or name the axes that the plan "
+            "leaves to `auto`"
+        )
+    return {key: held[place] for place, key in wanted.items()}
+
+
+def _place(placed: Placed) -> tuple[Any, ...]:
+    return placed.name, placed.slots, placed.box, placed.trained, placed.memory, placed.states
 
 
 def _fill(value: torch.Tensor, placed: Placed, whole: torch.Tensor) -> None:

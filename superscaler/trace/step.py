@@ -117,6 +117,11 @@ class _Assembly:
             buffers={ids[b]: ids[new] for b, new in buffers.items()},
             batch=self._batch(done, {ids[t] for t in results}),
             batch_spec=self.spec,
+            constants=tuple(
+                (i, name, repr(leaf))
+                for i, (name, leaf) in enumerate(self.leaves.items())
+                if not isinstance(leaf, Tensor)
+            ),
             aliases=_aliases(self.model),
             optimizer=self.state.text,
             grad_norm=ids[norm] if norm >= 0 else -1,
