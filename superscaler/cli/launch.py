@@ -16,7 +16,9 @@ from superscaler.cli.options import (
     Dtype,
     OptionalPlanText,
     Settings,
+    Target,
     read_dtype,
+    refuse_options,
 )
 from superscaler.cli.output import print_notes, progress
 from superscaler.errors import PlanError, WorkloadError
@@ -131,6 +133,8 @@ def _folder(
     """The program's folder, compiled where a workload is named, and the dtype it is cast to."""
     read_dtype(dtype)
     if Path(target).is_dir():
+        given = {"--plan": plan, "--set": settings, "--devices": devices, "--cluster": cluster}
+        refuse_options(f"launch {target}", Target.PROGRAM, {**given, "--out": out})
         return Path(target), dtype or _manifest(Path(target)).get("dtype")
     if ".py:" not in target:
         raise WorkloadError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -80,6 +82,32 @@ Dtype = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class Target(StrEnum):
+    """What a command may be given in place of a workload, and why it leaves nothing to choose."""
+
+    PROGRAM = "a program's folder, which is compiled already"
+    PLAN = "a plan, which is printed as it is"
+    SIMULATION = "a simulation, which is of one program on one cluster"
+
+
+def refuse_options(what: str, target: Target, options: Mapping[str, object]) -> None:
+    """Raises PlanError for options, by name, that were given but mean nothing for this target.
+
+    `what` is the command and its argument.
+
+    >>> refuse_options("show x", Target.PLAN, {"--plan": "y", "--set": None})
+    Traceback (most recent call last):
+    superscaler.errors.PlanError: show x: --plan means nothing for a plan, which is printed ...
+    """
+    given = [name for name, value in options.items() if value not in (None, [])]
+    if given:
+        verb, them = ("means", "it") if len(given) == 1 else ("mean", "them")
+        raise PlanError(
+            f"{what}: {' and '.join(given)} {verb} nothing for {target}; leave {them} out, or name "
+            "a workload, FILE.py:callable"
+        )
 
 
 def read_settings(pairs: list[str] | None) -> dict[str, str]:

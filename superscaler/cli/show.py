@@ -9,7 +9,16 @@ import typer
 
 import superscaler as ss
 from superscaler.cli.compile import compile_named
-from superscaler.cli.options import AsJson, ClusterName, Devices, Dtype, OptionalPlanText, Settings
+from superscaler.cli.options import (
+    AsJson,
+    ClusterName,
+    Devices,
+    Dtype,
+    OptionalPlanText,
+    Settings,
+    Target,
+    refuse_options,
+)
 from superscaler.cli.output import (
     print_json,
     print_notes,
@@ -53,7 +62,10 @@ def show(
 
         superscaler show examples/gpt.py:workload --plan 'zero(dp=2, stage=3)'
     """
+    given: dict[str, object] = {"--plan": plan, "--set": settings, "--devices": devices}
+    given |= {"--cluster": cluster, "--dtype": dtype}
     if Path(target).is_dir():
+        refuse_options(f"show {target}", Target.PROGRAM, given)
         _show_files(Path(target), as_json)
     elif ".py:" in target:
         if plan is None:
@@ -64,6 +76,7 @@ def show(
             program = compile_named(target, plan, settings, devices, cluster, dtype, say)
         _show_program(program, as_json)
     else:
+        refuse_options(f"show {target}", Target.PLAN, given)
         _show_plan(target, as_json)
 
 

@@ -16,7 +16,9 @@ from superscaler.cli.options import (
     Dtype,
     OptionalPlanText,
     Settings,
+    Target,
     read_cluster,
+    refuse_options,
 )
 from superscaler.cli.output import (
     print_notes,
@@ -116,11 +118,8 @@ def _program(
     say: Any,
 ) -> CompiledProgram:
     if Path(target).is_dir():
-        if plan is not None or settings:
-            raise PlanError(
-                f"simulate {target}: a program has its plan and settings; --plan and --set go with "
-                "a workload"
-            )
+        given = {"--plan": plan, "--set": settings, "--devices": devices, "--dtype": dtype}
+        refuse_options(f"simulate {target}", Target.PROGRAM, given)
         from superscaler.cli.saved import compile_saved
 
         return compile_saved(Path(target), read_cluster(cluster), say)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from superscaler.cli.compile import compile_named
-from superscaler.cli.options import ClusterName, Devices, Dtype, OptionalPlanText, Settings
+from superscaler.cli.options import (
+    ClusterName,
+    Devices,
+    Dtype,
+    OptionalPlanText,
+    Settings,
+    Target,
+    refuse_options,
+)
 from superscaler.cli.output import print_notes, print_text, progress
 from superscaler.errors import PlanError, ViewError
 
@@ -120,8 +128,7 @@ def _read(
     """A simulation from a file, or a program, compiled (again) from what the user names."""
     path = Path(target)
     if path.is_dir():
-        if plan is not None:
-            raise PlanError(f"view {target}: a program has its plan; --plan goes with a workload")
+        refuse_options(f"view {target}", Target.PROGRAM, {"--plan": plan})
         workload, plan_file, settings, dtype = _origin(path, settings, dtype)
         return None, _compiled(workload, plan_file, settings, devices, cluster, dtype)
     if ".py:" in target:
@@ -135,6 +142,8 @@ def _read(
             f"view {target}: no such file or folder; give a simulation (JSON, as `superscaler "
             "simulate --out` writes it), a program's folder, or FILE.py:callable with --plan"
         )
+    given = {"--plan": plan, "--set": settings, "--devices": devices, "--cluster": cluster}
+    refuse_options(f"view {target}", Target.SIMULATION, {**given, "--dtype": dtype})
     from superscaler.simulate.json import read_simulation
 
     return read_simulation(path), None

@@ -74,7 +74,3 @@ def test_a_cluster_that_is_too_small(program: Path) -> None:
 )
 def test_what_is_refused(arguments: list[str], message: str) -> None:
     assert message in error(*arguments)
-
-
-def test_a_folder_with_a_plan(program: Path) -> None:
-    assert "a program has its plan and settings; --plan and --set go with" in error(program, PLAN)

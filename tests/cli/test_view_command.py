@@ -91,10 +91,6 @@ def test_a_workload_without_a_plan() -> None:
     assert "a workload needs --plan, such as" in error(WORKLOAD)
 
 
-def test_a_folder_with_a_plan(tmp_path: Path) -> None:
-    assert "a program has its plan; --plan goes with a workload" in error(tmp_path, PLAN)
-
-
 def test_a_file_of_no_kind(saved: Path) -> None:
     found = error(saved, "--out", "step.pdf")
     assert "no kind of picture ends in '.pdf'; use .html, " in found
