@@ -16,6 +16,7 @@ from superscaler.cli.options import (
     Dtype,
     PlanText,
     Settings,
+    TimeLimit,
     WorkloadName,
     load,
     manifest_header,
@@ -39,6 +40,7 @@ def compile_command(
     devices: Devices = None,
     cluster: ClusterName = None,
     dtype: Dtype = None,
+    time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -61,7 +63,9 @@ def compile_command(
     """
     start = time.perf_counter()
     with progress(f"loading {workload}") as say:
-        program = compile_named(workload, plan, settings, devices, cluster, dtype, say)
+        program = compile_named(
+            workload, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+        )
         folder = program.save(out or default_folder(workload))
     seconds = time.perf_counter() - start
     print_notes(program.notes)
@@ -79,9 +83,11 @@ def compile_named(
     cluster: str | None,
     dtype: str | None,
     say: Say,
+    *,
+    time_limit: float | None = None,
 ) -> CompiledProgram:
     """The program of a workload and a plan as the user names them."""
-    read = read_plan(plan, devices)  # before the seconds that loading and tracing take
+    read = read_plan(plan, devices, time_limit)  # before the seconds that loading and tracing take
     machine = read_cluster(cluster)
     made = load(workload, settings, dtype)
     say("tracing the step")

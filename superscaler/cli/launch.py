@@ -17,6 +17,7 @@ from superscaler.cli.options import (
     OptionalPlanText,
     Settings,
     Target,
+    TimeLimit,
     read_dtype,
     refuse_options,
 )
@@ -59,6 +60,7 @@ def launch(
     devices: Devices = None,
     cluster: ClusterName = None,
     dtype: Dtype = None,
+    time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -101,7 +103,7 @@ def launch(
     """
     torchrun, rest = split_options(ctx.args)
     _check_options(rest)  # before anything is compiled, and once, not on every rank
-    folder, cast_to = _folder(target, plan, settings, devices, cluster, dtype, out)
+    folder, cast_to = _folder(target, plan, settings, devices, cluster, dtype, time_limit, out)
     count = _num_processes(folder, nproc_per_node, nnodes)
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     command += _meeting_point(nnodes, node_rank, torchrun)
@@ -128,13 +130,20 @@ def _folder(
     devices: int | None,
     cluster: str | None,
     dtype: str | None,
+    time_limit: float | None,
     out: Path | None,
 ) -> tuple[Path, str | None]:
     """The program's folder, compiled where a workload is named, and the dtype it is cast to."""
     read_dtype(dtype)
     if Path(target).is_dir():
-        given = {"--plan": plan, "--set": settings, "--devices": devices, "--cluster": cluster}
-        refuse_options(f"launch {target}", Target.PROGRAM, {**given, "--out": out})
+        given: dict[str, object] = {
+            "--plan": plan,
+            "--set": settings,
+            "--devices": devices,
+            "--cluster": cluster,
+        }
+        given |= {"--time-limit": time_limit, "--out": out}
+        refuse_options(f"launch {target}", Target.PROGRAM, given)
         return Path(target), dtype or _manifest(Path(target)).get("dtype")
     if ".py:" not in target:
         raise WorkloadError(
@@ -144,7 +153,9 @@ def _folder(
     if plan is None:
         raise PlanError(f"launch {target}: a workload needs --plan, such as 'data_parallel(dp=2)'")
     with progress(f"loading {target}") as say:
-        program = compile_named(target, plan, settings, devices, cluster, dtype, say)
+        program = compile_named(
+            target, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+        )
         folder = program.save(out or default_folder(target))
     print_notes(program.notes)
     return folder, dtype

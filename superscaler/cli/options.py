@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,6 +80,16 @@ Dtype = Annotated[
         "--dtype",
         metavar="DTYPE",
         help="float64, float32, bfloat16: cast the model and the batches to it.",
+        show_default=False,
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        help="How long the solver may search, for a plan with order: auto or a free placement. "
+        "[default: as the plan says, else 30]",
         show_default=False,
     ),
 ]
@@ -157,15 +169,29 @@ def trace_workload(workload: Workload) -> Graph:
     )
 
 
-def read_plan(text: str, devices: int | None) -> Plan:
-    """The plan that the user named. Raises PlanError unless it uses `devices` devices."""
+def read_plan(text: str, devices: int | None, time_limit: float | None = None) -> Plan:
+    """The plan that the user named, with this many seconds for the solver.
+
+    Raises PlanError unless it uses `devices` devices and leaves something to the solver.
+    """
     plan: Plan = ss.policies.parse_plan(text)
     if devices is not None and plan.num_devices != devices:
         raise PlanError(
             f"plan {text!r} uses {plan.num_devices} devices, --devices says {devices}; change "
             f"the plan, or give --devices {plan.num_devices}"
         )
-    return plan
+    return plan if time_limit is None else _with_time_limit(plan, text, time_limit)
+
+
+def _with_time_limit(plan: Plan, text: str, seconds: float) -> Plan:
+    if not 0 < seconds < inf:
+        raise PlanError(f"--time-limit: expected seconds above 0, found {seconds:g}")
+    if plan.order != "auto" and not plan.schedule.placement:
+        raise PlanError(
+            f"--time-limit: plan {text!r} leaves neither order nor placement to the solver; leave "
+            "it out, or give the plan order='auto'"
+        )
+    return replace(plan, schedule=replace(plan.schedule, time_limit_s=seconds))
 
 
 def read_cluster(name: str | None) -> Cluster | None:

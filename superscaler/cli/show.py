@@ -17,6 +17,7 @@ from superscaler.cli.options import (
     OptionalPlanText,
     Settings,
     Target,
+    TimeLimit,
     refuse_options,
 )
 from superscaler.cli.output import (
@@ -48,6 +49,7 @@ def show(
     devices: Devices = None,
     cluster: ClusterName = None,
     dtype: Dtype = None,
+    time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a plan as YAML, or a program: each rank's schedule, tasks and communication.
@@ -63,7 +65,7 @@ def show(
         superscaler show examples/gpt.py:workload --plan 'zero(dp=2, stage=3)'
     """
     given: dict[str, object] = {"--plan": plan, "--set": settings, "--devices": devices}
-    given |= {"--cluster": cluster, "--dtype": dtype}
+    given |= {"--cluster": cluster, "--dtype": dtype, "--time-limit": time_limit}
     if Path(target).is_dir():
         refuse_options(f"show {target}", Target.PROGRAM, given)
         _show_files(Path(target), as_json)
@@ -73,7 +75,9 @@ def show(
                 f"show {target}: a workload needs --plan, such as 'data_parallel(dp=2)'"
             )
         with progress(f"loading {target}") as say:
-            program = compile_named(target, plan, settings, devices, cluster, dtype, say)
+            program = compile_named(
+                target, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+            )
         _show_program(program, as_json)
     else:
         refuse_options(f"show {target}", Target.PLAN, given)

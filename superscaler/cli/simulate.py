@@ -17,6 +17,7 @@ from superscaler.cli.options import (
     OptionalPlanText,
     Settings,
     Target,
+    TimeLimit,
     read_cluster,
     refuse_options,
 )
@@ -53,6 +54,7 @@ def simulate(
     devices: Devices = None,
     cluster: ClusterName = None,
     dtype: Dtype = None,
+    time_limit: TimeLimit = None,
     profile: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +89,7 @@ def simulate(
 
     with progress(f"loading {target}") as say:
         measured = _profile(profile)
-        program = _program(target, plan, settings, devices, cluster, dtype, say)
+        program = _program(target, plan, settings, devices, cluster, dtype, time_limit, say)
         say("simulating a step")
         found = program.simulate(profile=measured, name=_name(target))
     print_notes(found.notes)
@@ -115,10 +117,12 @@ def _program(
     devices: int | None,
     cluster: str | None,
     dtype: str | None,
+    time_limit: float | None,
     say: Any,
 ) -> CompiledProgram:
     if Path(target).is_dir():
-        given = {"--plan": plan, "--set": settings, "--devices": devices, "--dtype": dtype}
+        given: dict[str, object] = {"--plan": plan, "--set": settings, "--devices": devices}
+        given |= {"--dtype": dtype, "--time-limit": time_limit}
         refuse_options(f"simulate {target}", Target.PROGRAM, given)
         from superscaler.cli.saved import compile_saved
 
@@ -132,7 +136,9 @@ def _program(
         raise PlanError(
             f"simulate {target}: a workload needs --plan, such as 'data_parallel(dp=2)'"
         )
-    return compile_named(target, plan, settings, devices, cluster, dtype, say)
+    return compile_named(
+        target, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+    )
 
 
 def _name(target: str) -> str:

@@ -13,6 +13,7 @@ from superscaler.cli.options import (
     Devices,
     PlanText,
     Settings,
+    TimeLimit,
     WorkloadName,
     load,
     read_cluster,
@@ -30,6 +31,7 @@ def verify(
     settings: Settings = None,
     devices: Devices = None,
     cluster: ClusterName = None,
+    time_limit: TimeLimit = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="How many steps to train.")] = 2,
     dtype: Annotated[
         str,
@@ -72,7 +74,7 @@ def verify(
         superscaler verify examples/gpt.py:workload --set dropout=0.1 --plan 'megatron(tp=2)'
         --steps 4 --in-process
     """
-    read = read_plan(plan, devices)
+    read = read_plan(plan, devices, time_limit)
     machine = read_cluster(cluster)
     wanted = None if dtype == "model" else read_dtype(dtype)
     with progress(f"loading {workload}") as say:

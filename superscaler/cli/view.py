@@ -17,6 +17,7 @@ from superscaler.cli.options import (
     OptionalPlanText,
     Settings,
     Target,
+    TimeLimit,
     refuse_options,
 )
 from superscaler.cli.output import print_notes, print_text, progress
@@ -63,6 +64,7 @@ def view(
     devices: Devices = None,
     cluster: ClusterName = None,
     dtype: Dtype = None,
+    time_limit: TimeLimit = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -95,7 +97,7 @@ def view(
     chosen = form or _format_of(out)
     if chosen not in (Format.TERMINAL, Format.GRAPH) and out is None:
         raise ViewError(f"view --format {chosen}: say where it goes, with --out FILE")
-    simulation, program = _read(target, plan, settings, devices, cluster, dtype)
+    simulation, program = _read(target, plan, settings, devices, cluster, dtype, time_limit)
     if chosen is Format.GRAPH:
         _write(_graph(target, program), out)
         return
@@ -124,11 +126,13 @@ def _read(
     devices: int | None,
     cluster: str | None,
     dtype: str | None,
+    time_limit: float | None,
 ) -> tuple[Simulation | None, CompiledProgram | None]:
     """A simulation from a file, or a program, compiled (again) from what the user names."""
     path = Path(target)
     if path.is_dir():
-        refuse_options(f"view {target}", Target.PROGRAM, {"--plan": plan})
+        given: dict[str, object] = {"--plan": plan, "--time-limit": time_limit}
+        refuse_options(f"view {target}", Target.PROGRAM, given)
         workload, plan_file, settings, dtype = _origin(path, settings, dtype)
         return None, _compiled(workload, plan_file, settings, devices, cluster, dtype)
     if ".py:" in target:
@@ -136,14 +140,15 @@ def _read(
             raise PlanError(
                 f"view {target}: a workload needs --plan, such as 'data_parallel(dp=2)'"
             )
-        return None, _compiled(target, plan, settings, devices, cluster, dtype)
+        return None, _compiled(target, plan, settings, devices, cluster, dtype, time_limit)
     if not path.is_file():
         raise ViewError(
             f"view {target}: no such file or folder; give a simulation (JSON, as `superscaler "
             "simulate --out` writes it), a program's folder, or FILE.py:callable with --plan"
         )
     given = {"--plan": plan, "--set": settings, "--devices": devices, "--cluster": cluster}
-    refuse_options(f"view {target}", Target.SIMULATION, {**given, "--dtype": dtype})
+    given |= {"--dtype": dtype, "--time-limit": time_limit}
+    refuse_options(f"view {target}", Target.SIMULATION, given)
     from superscaler.simulate.json import read_simulation
 
     return read_simulation(path), None
@@ -156,9 +161,12 @@ def _compiled(
     devices: int | None,
     cluster: str | None,
     dtype: str | None,
+    time_limit: float | None = None,
 ) -> CompiledProgram:
     with progress(f"loading {workload}") as say:
-        program = compile_named(workload, plan, settings, devices, cluster, dtype, say)
+        program = compile_named(
+            workload, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+        )
     print_notes(program.notes)
     return program
 

@@ -16,6 +16,7 @@ GPT = [
     f"{ROOT / 'examples/gpt.py'}:workload",
     *(f"--set={setting}" for setting in ("layers=2", "hidden=16", "heads=2", "seq=8", "batch=4")),
 ]
+AUTO = "pipeline(pp=2, microbatches=2, order='auto')"
 COMPILE = ["compile", *GPT, "-o", "never"]
 
 BRANCHING = """
@@ -83,6 +84,10 @@ def error(*arguments: object) -> str:
         (
             [*COMPILE, "--plan", "data_parallel(dp=2)", "--cluster", "moon"],
             "cluster 'moon': no such file",
+        ),
+        (
+            [*COMPILE, "--plan", AUTO, "--time-limit", "0"],
+            "--time-limit: expected seconds above 0, found 0",
         ),
         (["show", GPT[0]], "a workload needs --plan"),
         (["launch", GPT[0]], "a workload needs --plan"),

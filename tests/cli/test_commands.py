@@ -169,19 +169,20 @@ def test_compile_says_where_the_solver_put_the_stages(tmp_path: Path) -> None:
 def test_a_time_limit_that_ends_the_search_keeps_the_best_order_and_says_so(tmp_path: Path) -> None:
     """In a memory that barely holds the step, where no order is proven the shortest at once."""
     stages = "".join(f"- devices: [{d}]\n" for d in range(4))
-    limit = "schedule: {time_limit_s: 0.2}\n"
-    (tmp_path / "plan.yaml").write_text(f"stages:\n{stages}microbatches: 8\norder: auto\n{limit}")
+    (tmp_path / "plan.yaml").write_text(f"stages:\n{stages}microbatches: 8\norder: auto\n")
     model = (*GPT, "--set", "layers=4", "--set", "hidden=32", "--set", "batch=8")
-    command = ["simulate", *model, "--plan", tmp_path / "plan.yaml", "--json", "--cluster"]
+    limited = ("--plan", tmp_path / "plan.yaml", "--time-limit", "0.2")
+    command = ["simulate", *model, *limited, "--json", "--cluster"]
     found = json.loads(passed(*command, cluster_file(tmp_path, 1.0)).stdout)
     ample = max(ranks["peak_bytes"] for ranks in found["classes"]) / 1e9
     for part in (0.96, 0.94, 0.92, 0.9, 0.88, 0.86, 0.84, 0.82, 0.8):
         tight = cluster_file(tmp_path, part * ample)
         out = ("--out", tmp_path / "out", "--cluster", tight)
-        result = run("compile", *model, "--plan", tmp_path / "plan.yaml", *out)
+        result = run("compile", *model, *limited, *out)
         if result.exit_code == 0 and "the time limit ended" in result.stderr:
             break
     assert "note: the time limit ended the search; the best order may be up to" in result.stderr
+    assert "more time to know: --time-limit SECONDS, or schedule: {time_limit_s" in result.stderr
     assert "longer than the shortest" in " ".join(result.stdout.split())
     assert passed("verify", *model, "--plan", tmp_path / "out" / "plan.yaml")
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from superscaler.cli import app
+from superscaler.cli.options import read_plan
 
 COMPILED = "a program's folder, which is compiled already"
 SIMULATED = "a simulation, which is of one program on one cluster"
@@ -19,24 +20,45 @@ PRINTED = "a plan, which is printed as it is"
     [
         (
             ["launch", "program"],
-            ["--plan=zigzag(1)", "--set=layers=3", "--devices=9", "--cluster=x", "--out=y"],
+            [
+                "--plan=zigzag(1)",
+                "--set=layers=3",
+                "--devices=9",
+                "--cluster=x",
+                "--out=y",
+                "--time-limit=9",
+            ],
             COMPILED,
         ),
         (
             ["show", "program"],
-            ["--plan=x", "--set=a=1", "--devices=9", "--cluster=x", "--dtype=float64"],
+            [
+                "--plan=x",
+                "--set=a=1",
+                "--devices=9",
+                "--cluster=x",
+                "--dtype=float64",
+                "--time-limit=9",
+            ],
             COMPILED,
         ),
         (["show", "zero(dp=2)"], ["--plan=x", "--devices=9"], PRINTED),
         (
             ["simulate", "program"],
-            ["--plan=x", "--set=a=1", "--devices=7", "--dtype=float64"],
+            ["--plan=x", "--set=a=1", "--devices=7", "--dtype=float64", "--time-limit=9"],
             COMPILED,
         ),
-        (["view", "program"], ["--plan=x"], COMPILED),
+        (["view", "program"], ["--plan=x", "--time-limit=9"], COMPILED),
         (
             ["view", "step.json"],
-            ["--plan=x", "--set=a=1", "--devices=9", "--cluster=x", "--dtype=float64"],
+            [
+                "--plan=x",
+                "--set=a=1",
+                "--devices=9",
+                "--cluster=x",
+                "--dtype=float64",
+                "--time-limit=9",
+            ],
             SIMULATED,
         ),
     ],
@@ -63,3 +85,18 @@ def test_several_at_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["launch", str(tmp_path), "--plan=x", "--devices=2"])
     assert "--plan and --devices mean nothing for a program's folder" in result.stderr
     assert "leave them out" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["compile", "simulate", "verify", "view", "show", "launch"])
+def test_a_time_limit_is_for_what_the_solver_decides(command: str) -> None:
+    arguments = ["x.py:workload", "--plan=zero(dp=2)", "--time-limit=5"]
+    result = CliRunner().invoke(app, [command, *arguments])
+    assert result.exit_code == 2, result.output
+    expected = "--time-limit: plan 'zero(dp=2)' leaves neither order nor placement to the solver"
+    assert expected in result.stderr
+
+
+def test_a_time_limit_takes_the_place_of_the_plans() -> None:
+    plan = read_plan("pipeline(pp=2, microbatches=2, order='auto')", None, 7.5)
+    assert plan.schedule.time_limit_s == 7.5
+    assert read_plan("pipeline(pp=2, microbatches=2, order='auto')", 2).schedule.time_limit_s == 30

@@ -206,7 +206,7 @@ class _Search:
         solver.best_bound_callback = clock.on_bound
         status = solver.solve(model.cp, clock)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            note = f"no better order was found in {left:.0f} s; this is the best known one"
+            note = _ended_note(best.length, self.bound)
             return replace(best, status="feasible", bound=self.bound, notes=(note,))
         proven = max(self.bound, round(solver.best_objective_bound))
         start = self.earliest([solver.value(v) for v in model.start])
@@ -215,11 +215,7 @@ class _Search:
             best = Schedule(start, size, proven, "feasible", "cp-sat")
         if best.length <= proven:
             return replace(best, bound=proven, status="optimal")
-        most = (best.length - proven) / best.length
-        note = (
-            f"the time limit ended the search; the best order may be up to {most:.1%} shorter; "
-            "give it more time (schedule: {time_limit_s: ...}) to know"
-        )
+        note = _ended_note(best.length, proven)
         return replace(best, bound=proven, status="feasible", notes=(note,))
 
     def judged(self, best: Schedule) -> Schedule:
@@ -236,6 +232,15 @@ class _Search:
             return tuple(start)
         early = replay(self.problem, lane_order(self.problem, start))
         return early if fits(self.problem, early) else tuple(start)
+
+
+def _ended_note(length: int, bound: int) -> str:
+    """What to tell where the search ended before `length` was proven the shortest."""
+    return (
+        f"the time limit ended the search; the best order may be up to {1 - bound / length:.1%} "
+        "shorter; give it more time to know: --time-limit SECONDS, or schedule: {time_limit_s: "
+        "SECONDS} in the plan"
+    )
 
 
 class _Clock(cp_model.CpSolverSolutionCallback):
