@@ -58,7 +58,10 @@ def profile(
 
     Examples:
 
-        superscaler profile examples/gpt.py:workload --out build/profile.json
+        superscaler profile examples/gpt.py:workload
+
+        superscaler simulate examples/gpt.py:workload --plan 'zero(dp=2)'
+        --cluster build/measured.yaml --profile build/profile.json
 
         superscaler profile examples/gpt.py:workload --check build/profile.json
 

@@ -60,7 +60,8 @@ def simulate(
         typer.Option(
             "--profile",
             metavar="FILE",
-            help="Measured times of operators and links, as `superscaler profile` writes them.",
+            help="Measured times of operators and links, as `superscaler profile` writes them; "
+            "goes with --cluster build/measured.yaml, which it writes, too.",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +84,8 @@ def simulate(
         superscaler simulate examples/gpt.py:workload --plan 'hybrid(tp=2, pp=2, microbatches=4)'
         --cluster a100x16
 
-        superscaler simulate build/gpt --profile build/profile.json --out build/gpt.json
+        superscaler simulate build/gpt --cluster build/measured.yaml --profile build/profile.json
+        --out build/gpt.json
     """
     from superscaler.simulate.json import simulation_to_json
 

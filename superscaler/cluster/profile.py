@@ -110,7 +110,8 @@ class Profile:
         if device.kind != self.device:
             raise PlanError(
                 f"the profile was measured on {self.device}, the cluster's device is "
-                f"{device.kind}; give the profile of that device, or none"
+                f"{device.kind}; use the cluster that superscaler profile wrote beside the profile "
+                "(--cluster build/measured.yaml unless told otherwise), or another profile, or none"
             )
 
     def _index(self) -> None:

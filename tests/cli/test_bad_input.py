@@ -106,6 +106,7 @@ def test_memory_that_is_too_small(folder: Path, monkeypatch: pytest.MonkeyPatch)
         ("nothing.json", "profile 'nothing.json': no such file; make one with superscaler profile"),
         ("empty", "profile 'empty' cannot be read: Is a directory; give the file that"),
         ("other.json", "the profile was measured on h100-80g, the cluster's device is generic"),
+        ("other.json", "use the cluster that superscaler profile wrote beside the profile (--clus"),
     ],
 )
 def test_profiles(

@@ -38,6 +38,9 @@ def test_profile_then_check(tmp_path: Path) -> None:
     assert stepped.exit_code == 0, stepped.output
     assert "step by kernels timed now: predicted" in stepped.stdout
     assert "0.00%)" in stepped.stdout  # bytes
+    measured = ["--cluster", str(cluster), "--profile", str(out)]
+    simulated = CliRunner().invoke(app, ["simulate", *GPT, *plan, *measured])
+    assert simulated.exit_code == 0, simulated.output
 
 
 @pytest.mark.parametrize(
