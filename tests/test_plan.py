@@ -227,9 +227,35 @@ def test_malformed(text: str, message: str) -> None:
 
 def test_missing_file() -> None:
     with pytest.raises(
-        PlanError, match=r"plan 'none\.yaml': no such file; give a YAML file or a policy"
+        PlanError, match=r"plan 'none\.yaml': no such file, and no shipped plan of that name"
     ):
         Plan.load("none.yaml")
+
+
+def test_the_name_of_a_plan_that_ships() -> None:
+    assert Plan.load("megatron_tp2") == policies.parse_plan("megatron_tp2")
+    assert Plan.load("megatron_tp2").num_devices == 2
+    with pytest.raises(PlanError, match=r"those that ship: dp2, .*, zero3_2; policy calls such"):
+        Plan.load("megatron_tp3")
+
+
+def test_a_policy_call_is_no_file() -> None:
+    with pytest.raises(
+        PlanError, match=r"this is a policy call, which superscaler\.policies\.pars"
+    ):
+        Plan.load("zero(dp=2, stage=3)")
+    with pytest.raises(PlanError, match="no such file"):
+        Plan.load("x" * 5000)
+
+
+def test_a_file_goes_before_the_plan_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    PLANS[1].save("dp2.yaml")
+    assert Plan.load("dp2.yaml") == PLANS[1]
+    (tmp_path / "dp2").mkdir()
+    assert Plan.load("dp2").num_devices == 2
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from superscaler.cli.output import (
     readable_bytes,
 )
 from superscaler.errors import PlanError
+from superscaler.plan import find_plan, shipped_plans
 
 if TYPE_CHECKING:
     from superscaler.cli.traffic import Traffic
@@ -80,8 +81,19 @@ def show(
             )
         _show_program(program, as_json)
     else:
+        _check_is_plan(target)
         refuse_options(f"show {target}", Target.PLAN, given)
         _show_plan(target, as_json)
+
+
+def _check_is_plan(target: str) -> None:
+    """Raises PlanError for what is neither a policy call nor a plan's file."""
+    if "(" not in target and find_plan(target) is None:
+        raise PlanError(
+            f"show {target}: no such file or folder; give a program's folder, a workload "
+            "FILE.py:callable with --plan, or a plan: a YAML file, a policy call such as "
+            f"'zero(dp=2, stage=3)', or one that ships: {shipped_plans()}"
+        )
 
 
 def _show_plan(text: str, as_json: bool) -> None:

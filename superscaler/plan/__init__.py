@@ -17,7 +17,9 @@ from superscaler.plan.plan import (
     PlanSchedule,
     PlanSplit,
     PlanStage,
+    find_plan,
     is_order,
+    shipped_plans,
     unknown_order,
 )
 
@@ -38,6 +40,8 @@ __all__ = [
     "PlanSchedule",
     "PlanSplit",
     "PlanStage",
+    "find_plan",
     "is_order",
+    "shipped_plans",
     "unknown_order",
 ]

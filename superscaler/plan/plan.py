@@ -11,6 +11,7 @@ import yaml
 from superscaler.errors import PlanError
 from superscaler.located import read_yaml
 
+FOLDER = Path(__file__).parent.parent / "plans"
 SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "dualpipe", "auto")  # B and W apart
 FUSED_ORDERS = ("gpipe", "1f1b", "nf1b", "interleaved", "breadth_first", "chimera")
 ORDERS = (*FUSED_ORDERS, *SPLIT_ORDERS, "none")
@@ -183,13 +184,13 @@ class Plan:
 
     @staticmethod
     def load(source: str | Path) -> Plan:
-        """A plan from a YAML file. Raises PlanError naming the file, the line and the field."""
-        path = Path(source)
-        if not path.exists():
-            raise PlanError(
-                f"plan {str(source)!r}: no such file; "
-                "give a YAML file or a policy like 'zero(dp=2, stage=3)'"
-            )
+        """A plan from a YAML file, or by the name of one that ships.
+
+        Raises PlanError when there is none, or naming the file, the line and the field.
+        """
+        path = find_plan(source)
+        if path is None:
+            raise PlanError(f"plan {str(source)!r}: {_no_file(str(source))}")
         return Plan.from_yaml(read_yaml(path, f"plan {str(source)!r}"), str(path))
 
     @staticmethod
@@ -206,6 +207,33 @@ class Plan:
     def save(self, path: str | Path) -> None:
         """Write the plan as a YAML file."""
         Path(path).write_text(self.to_yaml())
+
+
+def find_plan(source: str | Path) -> Path | None:
+    """The file of a plan: it is named, or a plan of that name ships; None where there is none."""
+    path, shipped = Path(source), FOLDER / f"{str(source).removesuffix('.yaml')}.yaml"
+    try:
+        return next((file for file in (path, shipped) if file.is_file()), None)
+    except OSError:  # a name longer than the system takes
+        return None
+
+
+def shipped_plans() -> str:
+    """The names of the plans that ship."""
+    return ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+
+
+def _no_file(source: str) -> str:
+    """What to do about a plan that is no file."""
+    if "(" in source:
+        return (
+            "no such file; this is a policy call, which superscaler.policies.parse_plan takes, and "
+            "so do compile and verify"
+        )
+    return (
+        f"no such file, and no shipped plan of that name; those that ship: {shipped_plans()}; "
+        "policy calls such as 'zero(dp=2, stage=3)' are plans, too"
+    )
 
 
 def is_order(text: str) -> bool:

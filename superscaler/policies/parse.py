@@ -1,4 +1,4 @@
-"""Plans by text: a YAML file's path, or a policy call such as `zero(dp=2, stage=3)`."""
+"""Plans by text: a YAML file, a plan that ships, or a policy call: `zero(dp=2, stage=3)`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan
@@ -42,7 +41,7 @@ def parse_plan(text: str) -> Plan:
             "such as 'zero(dp=2, stage=3)', found no text"
         )
     if text.endswith((".yaml", ".yml")) or "(" not in text:
-        return Plan.load(_find(text))
+        return Plan.load(text)
     return _made(text, _call(text))
 
 
@@ -100,12 +99,6 @@ def _value(text: str, node: ast.expr) -> object:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # TypeError: {[]: 1}, say
         raise PlanError(f"plan {text!r}: {WAY}") from None
-
-
-def _find(text: str) -> Path:
-    """A plan file, here or among those that ship."""
-    shipped = Path(__file__).parent.parent / "plans" / f"{text.removesuffix('.yaml')}.yaml"
-    return shipped if not Path(text).exists() and shipped.exists() else Path(text)
 
 
 def _call(text: str) -> ast.Call:

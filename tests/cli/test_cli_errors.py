@@ -72,7 +72,10 @@ def error(*arguments: object) -> str:
         ([*COMPILE, "--plan", "zero()"], "zero needs dp"),
         ([*COMPILE, "--plan", "zero(dp=2, stage=4)"], "expected a ZeRO stage from 0 to 3, found 4"),
         ([*COMPILE, "--plan", "data_parallel("], "expected a call with numbers and texts"),
-        ([*COMPILE, "--plan", "missing.yaml"], "no such file; give a YAML file or a policy"),
+        (
+            [*COMPILE, "--plan", "missing.yaml"],
+            "and no shipped plan of that name; those that ship: dp2",
+        ),
         (
             [*COMPILE, "--plan", "data_parallel(dp=2)", "--devices", "4"],
             "uses 2 devices, --devices says 4",
@@ -88,6 +91,10 @@ def error(*arguments: object) -> str:
         (
             [*COMPILE, "--plan", AUTO, "--time-limit", "0"],
             "--time-limit: expected seconds above 0, found 0",
+        ),
+        (
+            ["show", "build/typo"],
+            "show build/typo: no such file or folder; give a program's folder, a workload FILE.py",
         ),
         (["show", GPT[0]], "a workload needs --plan"),
         (["launch", GPT[0]], "a workload needs --plan"),

@@ -143,7 +143,7 @@ def test_calls_as_text() -> None:
         ("offload(zero(dp=2), plan=zero(dp=4))", "offload has plan 2 times"),
         ("zero(dp={[]: 1})", "expected a call with numbers and texts"),
         ("zero(dp=2)\0", "expected a call with numbers and texts"),
-        ("nowhere.yaml", "no such file; give a YAML file or a policy"),
+        ("nowhere.yaml", "no such file, and no shipped plan of that name; those"),
     ],
 )
 def test_wrong_text(text: str, message: str) -> None:
