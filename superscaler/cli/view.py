@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from superscaler.cli.compile import compile_named
-from superscaler.cli.options import ClusterName, Devices, Dtype, OptionalPlanText, Settings
+from superscaler.cli.options import (
+    ClusterName,
+    Devices,
+    Dtype,
+    OptionalPlanText,
+    Settings,
+    read_cluster,
+)
 from superscaler.cli.output import print_notes, print_text, progress
+from superscaler.cli.saved import compile_saved
 from superscaler.errors import PlanError, ViewError
 
 if TYPE_CHECKING:
@@ -122,8 +130,10 @@ def _read(
     if path.is_dir():
         if plan is not None:
             raise PlanError(f"view {target}: a program has its plan; --plan goes with a workload")
-        workload, plan_file, settings, dtype = _origin(path, settings, dtype)
-        return None, _compiled(workload, plan_file, settings, devices, cluster, dtype)
+        with progress(f"loading {target}") as say:
+            program = compile_saved(path, read_cluster(cluster), say)
+        print_notes(program.notes)
+        return None, program
     if ".py:" in target:
         if plan is None:
             raise PlanError(
@@ -152,25 +162,6 @@ def _compiled(
         program = compile_named(workload, plan, settings, devices, cluster, dtype, say)
     print_notes(program.notes)
     return program
-
-
-def _origin(
-    folder: Path, settings: list[str] | None, dtype: str | None
-) -> tuple[str, str, list[str], str | None]:
-    """The workload, plan, settings and dtype that a program's folder was compiled from."""
-    from superscaler.runtime import read_manifest
-
-    manifest: dict[str, Any] = read_manifest(folder)
-    plan_file = folder / "plan.yaml"
-    if "workload" not in manifest or not plan_file.exists():
-        missing = "workload" if "workload" not in manifest else "plan.yaml"
-        raise ViewError(
-            f"view {folder}: the program does not say its {missing}, which a picture needs; give "
-            "FILE.py:callable with --plan"
-        )
-    kept = [f"{key}={value}" for key, value in manifest.get("settings", {}).items()]
-    dtype = dtype or manifest.get("dtype")
-    return str(manifest["workload"]), str(plan_file), kept + (settings or []), dtype
 
 
 def _simulated(target: str, program: CompiledProgram | None) -> Simulation:
