@@ -14,6 +14,7 @@ from superscaler.emit.assemble import assemble
 from superscaler.emit.files import fingerprint, write_files
 from superscaler.emit.listing import Listing
 from superscaler.emit.rendezvous import Problem
+from superscaler.emit.save import save_files
 from superscaler.emit.validate import raise_problems, validate_files
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
@@ -115,14 +116,12 @@ class CompiledProgram:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write the program's files into `folder`, replacing an earlier program there."""
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        for old in [*path.glob("program_*.py"), *path.glob("rank_*.py")]:
-            old.unlink()
-        for name, text in self.files.items():
-            (path / name).write_text(text)
-        return path
+        """Write the program's files into `folder`, replacing an earlier program there.
+
+        Raises MaterializeError, and writes nothing, when files of these names are there that are
+        no program's.
+        """
+        return save_files(self.files, Path(folder))
 
 
 def compile(

@@ -261,7 +261,8 @@ def test_an_equal_program_is_compiled_once(
     decorated(cache=tmp_path)(make_net(), make_batch())
     told = capsys.readouterr().err.splitlines()
     assert f"compiled into {tmp_path}/loss_and_accuracy-" in told[0]
-    assert f"found in the cache, {tmp_path}/loss_and_accuracy-" in told[1]
+    assert "loss_and_accuracy.sync(model) copies them into the model" in told[1]
+    assert f"found in the cache, {tmp_path}/loss_and_accuracy-" in told[2]
     decorated(cache=tmp_path, clip_grad_norm=1.0)(make_net(), make_batch())
     decorated(cache=tmp_path)(make_net(), make_batch(size=4))
     assert len(list(tmp_path.iterdir())) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,11 @@ from superscaler.cli.options import (
     Settings,
     Target,
     TimeLimit,
+    read_cluster,
     refuse_options,
 )
 from superscaler.cli.output import print_notes, print_text, progress
+from superscaler.cli.saved import compile_saved
 from superscaler.errors import PlanError, ViewError
 
 if TYPE_CHECKING:
@@ -131,10 +133,13 @@ def _read(
     """A simulation from a file, or a program, compiled (again) from what the user names."""
     path = Path(target)
     if path.is_dir():
-        given: dict[str, object] = {"--plan": plan, "--time-limit": time_limit}
+        given: dict[str, object] = {"--plan": plan, "--set": settings, "--devices": devices}
+        given |= {"--dtype": dtype, "--time-limit": time_limit}
         refuse_options(f"view {target}", Target.PROGRAM, given)
-        workload, plan_file, settings, dtype = _origin(path, settings, dtype)
-        return None, _compiled(workload, plan_file, settings, devices, cluster, dtype)
+        with progress(f"loading {target}") as say:
+            program = compile_saved(path, read_cluster(cluster), say)
+        print_notes(program.notes)
+        return None, program
     if ".py:" in target:
         if plan is None:
             raise PlanError(
@@ -146,8 +151,8 @@ def _read(
             f"view {target}: no such file or folder; give a simulation (JSON, as `superscaler "
             "simulate --out` writes it), a program's folder, or FILE.py:callable with --plan"
         )
-    given = {"--plan": plan, "--set": settings, "--devices": devices, "--cluster": cluster}
-    given |= {"--dtype": dtype, "--time-limit": time_limit}
+    given = {"--plan": plan, "--set": settings, "--devices": devices}
+    given |= {"--cluster": cluster, "--dtype": dtype, "--time-limit": time_limit}
     refuse_options(f"view {target}", Target.SIMULATION, given)
     from superscaler.simulate.json import read_simulation
 
@@ -169,25 +174,6 @@ def _compiled(
         )
     print_notes(program.notes)
     return program
-
-
-def _origin(
-    folder: Path, settings: list[str] | None, dtype: str | None
-) -> tuple[str, str, list[str], str | None]:
-    """The workload, plan, settings and dtype that a program's folder was compiled from."""
-    from superscaler.runtime import read_manifest
-
-    manifest: dict[str, Any] = read_manifest(folder)
-    plan_file = folder / "plan.yaml"
-    if "workload" not in manifest or not plan_file.exists():
-        missing = "workload" if "workload" not in manifest else "plan.yaml"
-        raise ViewError(
-            f"view {folder}: the program does not say its {missing}, which a picture needs; give "
-            "FILE.py:callable with --plan"
-        )
-    kept = [f"{key}={value}" for key, value in manifest.get("settings", {}).items()]
-    dtype = dtype or manifest.get("dtype")
-    return str(manifest["workload"]), str(plan_file), kept + (settings or []), dtype
 
 
 def _simulated(target: str, program: CompiledProgram | None) -> Simulation:

@@ -56,6 +56,11 @@ class Cluster:
             return Cluster.from_yaml(read_yaml(path, f"cluster {path}"), f"cluster {path}")
         if sized and (FOLDER / f"{sized.group(1)}.yaml").is_file() and int(sized.group(2)):
             found = Cluster.load(sized.group(1))
+            if found.others:
+                raise PlanError(
+                    f"cluster {source}: {sized.group(1)} has devices of several kinds, so it has "
+                    "no other size; write a cluster file that says how many there are of each"
+                )
             return replace(found, num_devices=int(sized.group(2)), name=str(source))
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise PlanError(

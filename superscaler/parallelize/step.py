@@ -61,7 +61,8 @@ def parallelize(
     as the plan has devices, the first call compiles the step (rank 0, while the others wait) and
     each rank trains its part of the model from the model's present weights; every process gives
     each call the same global batch. Under plain python the step runs as it is, on one device, with
-    the same numbers.
+    the same numbers. What is compiled trains weights of its own: `sync(model)` copies them into the
+    model, to validate or to export it; `save(folder)` and `load(folder)` are checkpoints.
 
     Parameters
     ----------
@@ -280,6 +281,11 @@ class ParallelStep:
         if members.rank == 0:
             seconds = time.perf_counter() - start
             _say(f"{self.name}: {how} for {plan.num_devices} ranks in {seconds:.1f} s")
+            if last is None:
+                _say(
+                    f"{self.name}: the trained weights are its own; {self.name}.sync(model) copies "
+                    f"them into the model, {self.name}.save(folder) keeps a checkpoint"
+                )
         program = load_rank(source, members.rank)
         communicator = members.communicator(program.manifest.get("groups", ())) or lone_rank()
         executor = RankExecutor(

@@ -2,6 +2,7 @@
 
 from superscaler.plan.plan import (
     FUSED_ORDERS,
+    LOOPED_ORDERS,
     MOST_DEVICES,
     NOTHING_OFFLOADED,
     ORDERS,
@@ -25,6 +26,7 @@ from superscaler.plan.plan import (
 
 __all__ = [
     "FUSED_ORDERS",
+    "LOOPED_ORDERS",
     "MOST_DEVICES",
     "NOTHING_OFFLOADED",
     "ORDERS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ FOLDER = Path(__file__).parent.parent / "plans"
 SPLIT_ORDERS = ("zb_h1", "zb_h2", "zb_v", "v_half", "v_min", "dualpipe", "auto")  # B and W apart
 FUSED_ORDERS = ("gpipe", "1f1b", "nf1b", "interleaved", "breadth_first", "chimera")
 ORDERS = (*FUSED_ORDERS, *SPLIT_ORDERS, "none")
+LOOPED_ORDERS = ("interleaved", "breadth_first")  # those for several stages a device, in turn
 V_ORDERS = ("zb_v", "v_half", "v_min")  # those for two stages a device, there and back
 TWO_WAY_ORDERS = ("chimera", "dualpipe")  # with two copies of each parameter
 BACKWARDS = ("", "fused", "split")
@@ -65,6 +67,14 @@ class PlanStage:
     mesh: dict[str, int] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     first: str = ""
+
+    def __post_init__(self) -> None:
+        places = prod(self.mesh.values())
+        if places != len(self.devices):
+            raise PlanError(
+                f"stage: the mesh {self.mesh} has {places} places, the stage has "
+                f"{len(self.devices)} devices; the dims' sizes multiply to the number of devices"
+            )
 
 
 @dataclass(frozen=True)

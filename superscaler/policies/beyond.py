@@ -12,7 +12,7 @@ from superscaler.policies.check import (
     check_patterns,
     check_size,
 )
-from superscaler.policies.parallel import BIDIRECTIONAL, hybrid
+from superscaler.policies.parallel import BIDIRECTIONAL, hybrid, order_of
 
 
 def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan:
@@ -74,8 +74,7 @@ def interlaced(
     splits += [PlanSplit("auto", "tp")] if tp > 1 else []
     weights = [f"{module}.weight:0" for module in (*embedding.split(), *head.split())]
     splits += [PlanSplit(axis, "vocab") for axis in weights]
-    kept = order if microbatches > 1 else "none"
-    return Plan((first, *layers, *last), microbatches, tuple(splits), kept)
+    return Plan((first, *layers, *last), microbatches, tuple(splits), order_of(order, microbatches))
 
 
 def vocabulary_parallel(plan: Plan, embedding: str, head: str = "") -> Plan:
@@ -128,5 +127,4 @@ def three_f_one_b(
         stages.append(PlanStage(tuple(range(s * width, (s + 1) * width)), mesh, tuple(named)))
     splits = [PlanSplit("batch", "dp")] if dp > 1 else []
     splits += [PlanSplit("auto", "tp")] if tp > 1 else []
-    kept = order if microbatches > 1 else "none"
-    return Plan(tuple(stages), microbatches, tuple(splits), kept)
+    return Plan(tuple(stages), microbatches, tuple(splits), order_of(order, microbatches))

@@ -41,7 +41,7 @@ def context_parallel(
             "cp of 2 or more, found 1"
         )
     plan = hybrid(dp * cp, tp, pp, zero, microbatches, order, recompute=recompute)
-    sizes = {"dp": dp, "cp": cp, "tp": tp}
+    sizes = {"way": plan.stages[0].mesh.get("way", 1), "dp": dp, "cp": cp, "tp": tp}
     mesh = {name: size for name, size in sizes.items() if size > 1}
     splits = tuple(s for s in plan.splits if s.dim in mesh)
     if cp > 1:

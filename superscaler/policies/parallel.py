@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from superscaler.errors import PlanError
 from superscaler.plan import (
-    ORDERS,
+    FUSED_ORDERS,
+    LOOPED_ORDERS,
     TWO_WAY_ORDERS,
     V_ORDERS,
     Plan,
@@ -101,6 +102,8 @@ def hybrid(
             f"hybrid: placement {FREE} is decided with the order; expected order='auto', found "
             f"{order!r}"
         )
+    if order in LOOPED_ORDERS and pp > 1:
+        stages_per_device = max(2, stages_per_device)
     if order in V_ORDERS and not placement:
         stages_per_device, placement = max(2, stages_per_device), "v"
     if order in TWO_WAY_ORDERS:
@@ -128,24 +131,19 @@ def hybrid(
         "use" if shards and zero == 3 else "step",
         "microbatch" if shards and zero >= 2 else "step",
     )
-    is_ordered = microbatches > 1 or order not in ORDERS or placement == FREE
     most = max(stages_per_device, PlanSchedule.stages_per_device)
     search = PlanSchedule(placement=FREE, stages_per_device=most)
     plan = Plan(
         stages,
         microbatches,
         tuple(splits),
-        order if is_ordered else "none",
+        order_of(order, microbatches),
         tuple(recompute.split()),
         optimizer,
         schedule=search if placement == FREE else PlanSchedule(),
     )
     return offload(
-        plan,
-        offload_activations,
-        offload_optimizer,
-        offload_parameters,
-        batch=offload_batch,
+        plan, offload_activations, offload_optimizer, offload_parameters, batch=offload_batch
     )
 
 
@@ -165,3 +163,8 @@ def _groups(pp: int, stages_per_device: int, placement: str) -> list[int]:
         f"or bidirectional (1 stage a device, pp even), found {placement!r} with "
         f"{stages_per_device} and pp={pp}"
     )
+
+
+def order_of(order: str, microbatches: int) -> str:
+    """The order; "none" for one that does nothing to a single microbatch: F, then B."""
+    return "none" if microbatches == 1 and order in FUSED_ORDERS else order

@@ -48,7 +48,11 @@ PRINTED = "a plan, which is printed as it is"
             ["--plan=x", "--set=a=1", "--devices=7", "--dtype=float64", "--time-limit=9"],
             COMPILED,
         ),
-        (["view", "program"], ["--plan=x", "--time-limit=9"], COMPILED),
+        (
+            ["view", "program"],
+            ["--plan=x", "--set=a=1", "--devices=7", "--dtype=float64", "--time-limit=9"],
+            COMPILED,
+        ),
         (
             ["view", "step.json"],
             [

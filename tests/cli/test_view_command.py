@@ -74,6 +74,15 @@ def test_a_programs_folder(compiled: object, tmp_path: Path) -> None:
     assert "forward_0" in names
 
 
+def test_a_programs_folder_has_its_cluster(compiled: object, tmp_path: Path) -> None:
+    graph = compiled.program.partition.graph
+    header = {"workload": WORKLOAD, "settings": SETTINGS}
+    plan, cluster = "pipeline(pp=2, microbatches=2)", ss.Cluster.load("h100x8")
+    ss.compile(graph, plan, cluster, header=header).save(tmp_path)
+    assert "h100x8" in run(tmp_path)
+    assert "v100x32" in run(tmp_path, "--cluster", "v100x32")
+
+
 def test_the_operator_graph(compiled: object, tmp_path: Path) -> None:
     compiled.save(tmp_path / "gpt")
     text = run(tmp_path / "gpt", "--format", "graph")
@@ -122,4 +131,4 @@ def test_a_program_that_does_not_say_its_workload(compiled: object, tmp_path: Pa
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["workload"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert "the program does not say its workload, which a picture needs" in error(tmp_path)
+    assert "the program does not say its workload; name the workload instead" in error(tmp_path)

@@ -50,6 +50,11 @@ def test_devices_of_two_kinds() -> None:
     assert Cluster.from_dict(cluster.to_dict()) == cluster
 
 
+def test_devices_of_two_kinds_have_no_other_size() -> None:
+    with pytest.raises(PlanError, match="a100x4-v100x4 has devices of several kinds, so it has no"):
+        Cluster.load("a100x4-v100x4x16")
+
+
 def test_transfer_time() -> None:
     assert Link(5.0, 200.0).transfer_us(1e6) == 5.0 + 1e6 / 200e3
 

@@ -8,6 +8,7 @@ import pytest
 from subjects import gpt, mlp
 
 from superscaler.compiler import CompiledProgram
+from superscaler.errors import MaterializeError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -51,6 +52,25 @@ def test_save_replaces_an_earlier_program(tmp_path: Path) -> None:
     program = mlp().compile("data_parallel(dp=2)")
     program.save(tmp_path)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == program.files
+
+
+def test_save_leaves_what_is_no_programs(tmp_path: Path) -> None:
+    program = mlp().compile("data_parallel(dp=2)")
+    program.save(tmp_path)
+    (tmp_path / "rank_losses.py").write_text("mine")
+    mlp().compile("data_parallel(dp=1)").save(tmp_path)
+    assert (tmp_path / "rank_losses.py").read_text() == "mine"
+    assert not (tmp_path / "rank_1.py").exists()
+
+
+def test_save_overwrites_no_file_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("mine")
+    (tmp_path / "manifest.json").write_text("[1]")
+    with pytest.raises(MaterializeError, match=r"has manifest.json, plan.yaml, and no manifest"):
+        mlp().compile("data_parallel(dp=2)").save(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"plan.yaml", "manifest.json"}
+    with pytest.raises(MaterializeError, match=r"plan.yaml is a file; name a folder"):
+        mlp().compile("data_parallel(dp=2)").save(tmp_path / "plan.yaml")
 
 
 def test_emitted_lines_name_module_and_source() -> None:

@@ -39,6 +39,31 @@ def test_one_device_shards_nothing() -> None:
     assert policies.zero(dp=1, stage=3) == policies.data_parallel(dp=1)
 
 
+def test_one_microbatch_keeps_what_an_order_does_to_it() -> None:
+    text = "F0.0 B0.0\nF1.0 B1.0"
+    assert policies.interlaced(2, 1, "embed", order=text).order == text
+    assert policies.pipeline(2, 1, order="auto").order == "auto"
+    assert policies.pipeline(2, 1, order="zb_h1").order == "zb_h1"
+    assert policies.pipeline(2, 1, order="gpipe").order == "none"
+
+
+def test_looped_orders_take_two_stages_a_device() -> None:
+    for order in ("interleaved", "breadth_first"):
+        plan = policies.pipeline(pp=2, microbatches=4, order=order)
+        assert [s.devices for s in plan.stages] == [(0,), (1,), (0,), (1,)]
+
+
+def test_both_directions_with_the_sequence_split() -> None:
+    plan = policies.context_parallel(cp=2, pp=2, microbatches=2, order="chimera")
+    assert plan.stages[0].mesh == {"way": 2, "cp": 2}
+    assert plan.splits[0] == PlanSplit("batch", "way")
+
+
+def test_a_mesh_that_does_not_fit_its_devices() -> None:
+    with pytest.raises(PlanError, match=r"has 4 places, the stage has 2 devices"):
+        PlanStage((0, 1), {"dp": 2, "tp": 2})
+
+
 def test_megatron() -> None:
     axes = [s.axis for s in policies.megatron(tp=2, sequence_parallel=True).splits]
     assert axes == ["auto", "sequence"]
