@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from superscaler.cluster import Cluster
+from superscaler.cluster import Cluster, ClusterLike, as_cluster
 from superscaler.emit.assemble import assemble
 from superscaler.emit.files import fingerprint, write_files
 from superscaler.emit.listing import Listing
@@ -89,16 +89,17 @@ class CompiledProgram:
         return validate_files(self.files)
 
     def simulate(
-        self, cluster: Cluster | None = None, profile: Any = None, *, name: str = ""
+        self, cluster: ClusterLike | None = None, profile: Any = None, *, name: str = ""
     ) -> Simulation:
         """Times, lanes and memory of one step, without running it.
 
-        On the cluster that it was compiled for, unless another is given; `profile` has measured
-        times of operators and links. Raises SimulateError when the cluster is too small.
+        On the cluster that it was compiled for, unless another (or its file or name) is given;
+        `profile` has measured times of operators and links. Raises SimulateError when the cluster
+        is too small.
         """
         from superscaler.simulate.simulate import simulate
 
-        found = simulate(self, cluster or self.cluster, profile, name=name)
+        found = simulate(self, as_cluster(cluster) or self.cluster, profile, name=name)
         plan = self.plan.to_yaml() if self.plan else ""
         return replace(found, plan=plan, schedule=self._schedule_facts())
 
@@ -126,8 +127,8 @@ class CompiledProgram:
 
 def compile(
     graph: Graph,
-    plan: Plan | Partition | str | Policy,
-    cluster: Cluster | None = None,
+    plan: Plan | Partition | str | Path | Policy,
+    cluster: ClusterLike | None = None,
     *,
     axes: Axes | None = None,
     header: dict[str, Any] | None = None,
@@ -137,19 +138,13 @@ def compile(
 
     `progress` is told of every better order that the solver finds, where the plan's order is auto.
 
-    `plan` is a plan, a policy call as text, a partition made with the primitives, or a function
-    that makes such a partition of a graph.
+    `plan` is a plan, its file, a policy call as text, a partition made with the primitives, or a
+    function that makes such a partition of a graph; `cluster` a cluster, its file, or its name.
 
     Raises PlanError, TransformError, ScheduleError or MaterializeError when the plan cannot be
     honoured; nothing is changed silently.
     """
-    if isinstance(plan, str):
-        from superscaler.policies import parse_plan
-
-        plan = parse_plan(plan)
-    elif not isinstance(plan, (Plan, Partition)):
-        plan = plan(graph)
-    placed = None
+    cluster, plan, placed = as_cluster(cluster), _chosen(plan, graph), None
     if isinstance(plan, Partition):
         partition = plan
         _check_same_graph(graph, partition.graph)
@@ -176,6 +171,21 @@ def compile(
     )
     raise_problems(compiled.validate())
     return compiled
+
+
+def _chosen(plan: Plan | Partition | str | Path | Policy, graph: Graph) -> Plan | Partition:
+    """The plan or partition that is meant. Raises PlanError for another kind of value."""
+    from superscaler.policies import parse_plan
+
+    made = plan(graph) if callable(plan) else plan
+    if isinstance(made, (str, Path)):
+        return parse_plan(str(made))
+    if isinstance(made, (Plan, Partition)):
+        return made
+    raise PlanError(
+        "compile: expected a plan, its file, a policy call as text, a partition, or a function "
+        f"from a graph to a partition, found {repr(made)[:80]}"
+    )
 
 
 def _scheduled(

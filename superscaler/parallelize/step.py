@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from superscaler.cluster import ClusterLike, as_cluster
 from superscaler.errors import ParallelizeError
 from superscaler.parallelize.eager import EagerExecutor
 from superscaler.parallelize.form import Form, batch_form
@@ -20,7 +21,7 @@ from superscaler.parallelize.guard import ModelGuard
 from superscaler.parallelize.members import Members
 from superscaler.parallelize.program import make_program
 from superscaler.parallelize.weights import fill_model, whole_state
-from superscaler.policies import parse_plan
+from superscaler.policies import as_plan
 from superscaler.runtime import RankExecutor, RankProgram, load_rank
 from superscaler.runtime.checkpoint import load_checkpoint, save_checkpoint
 from superscaler.runtime.data import as_dtype
@@ -29,7 +30,6 @@ from superscaler.runtime.local import lone_rank
 from superscaler.runtime.world import Launch
 
 if TYPE_CHECKING:
-    from superscaler.cluster import Cluster
     from superscaler.plan import Plan
 
 Step = Callable[[Any, Any], Any]
@@ -40,12 +40,12 @@ MANY_FORMS = 8
 
 
 def parallelize(
-    plan: Plan | str,
+    plan: Plan | str | Path,
     optimizer: OptimizerFactory,
     clip_grad_norm: float | None = None,
     *,
     cache: str | Path | None = ".superscaler",
-    cluster: Cluster | None = None,
+    cluster: ClusterLike | None = None,
     seed: int = 0,
     timeout: float = 60.0,
 ) -> Callable[[Step], ParallelStep]:
@@ -71,7 +71,7 @@ def parallelize(
     clip_grad_norm : the largest global norm of the gradients.
     cache : the folder in which compiled programs are kept, by what they were compiled from; None:
         they are kept nowhere.
-    cluster : the machine, for the choice of collectives.
+    cluster : the machine, its file or its name, for the choice of collectives.
     seed : of dropout and other random operators, and of weights on the meta device.
     timeout : seconds that processes wait for each other to start.
     """
@@ -97,11 +97,11 @@ class ParallelStep:
     def __init__(
         self,
         step: Step,
-        plan: Plan | str,
+        plan: Plan | str | Path,
         optimizer: OptimizerFactory,
         clip_grad_norm: float | None,
         cache: Path | None,
-        cluster: Cluster | None,
+        cluster: ClusterLike | None,
         seed: int,
         timeout: float,
     ) -> None:
@@ -112,7 +112,7 @@ class ParallelStep:
         self.optimizer_factory = optimizer
         self.clip_grad_norm = clip_grad_norm
         self.cache = cache
-        self.cluster = cluster
+        self.cluster = as_cluster(cluster)
         self.seed = seed
         self.timeout = timeout
         self._executor: Executor | None = None  # of the last batch's form
@@ -234,7 +234,7 @@ class ParallelStep:
             )
 
     def _start(self, model: nn.Module, batch: Any) -> Executor:
-        plan = parse_plan(self.plan) if isinstance(self.plan, str) else self.plan
+        plan = as_plan(self.plan)
         self.plan = plan
         is_launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
         launch = Launch.from_environment()

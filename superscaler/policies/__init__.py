@@ -10,9 +10,10 @@ from superscaler.policies.beyond import (
 from superscaler.policies.context import context_parallel
 from superscaler.policies.offload import offload
 from superscaler.policies.parallel import data_parallel, hybrid, megatron, pipeline, zero
-from superscaler.policies.parse import parse_plan
+from superscaler.policies.parse import as_plan, parse_plan
 
 __all__ = [
+    "as_plan",
     "bidirectional",
     "context_parallel",
     "coshard",

@@ -11,10 +11,12 @@ from superscaler.policies.check import (
     check_order,
     check_patterns,
     check_size,
+    policy,
 )
 from superscaler.policies.parallel import BIDIRECTIONAL, hybrid, order_of
 
 
+@policy
 def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan:
     """`plan`, with attention and feed-forward parts in sequence on each device, run again in the
     backward: their temporaries fall by `parts` without communication.
@@ -30,6 +32,7 @@ def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan
     return replace(plan, splits=(*plan.splits, *cuts))
 
 
+@policy
 def bidirectional(
     pp: int, microbatches: int, order: str = "dualpipe", dp: int = 1, tp: int = 1, zero: int = 0
 ) -> Plan:
@@ -42,6 +45,7 @@ def bidirectional(
     return hybrid(dp, tp, pp, zero, microbatches, order, placement=BIDIRECTIONAL)
 
 
+@policy
 def interlaced(
     pp: int,
     microbatches: int,
@@ -77,6 +81,7 @@ def interlaced(
     return Plan((first, *layers, *last), microbatches, tuple(splits), order_of(order, microbatches))
 
 
+@policy
 def vocabulary_parallel(plan: Plan, embedding: str, head: str = "") -> Plan:
     """`plan`, with the vocabulary of an embedding and a head split over all devices of their stage,
     also over those that are replicas of the other layers: their tokens come to every device, and
@@ -94,6 +99,7 @@ def vocabulary_parallel(plan: Plan, embedding: str, head: str = "") -> Plan:
     return replace(plan, splits=(*first, *plan.splits))
 
 
+@policy
 def three_f_one_b(
     pp: int,
     microbatches: int,

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from math import prod
+from typing import ParamSpec
 
 from superscaler.errors import PlanError
-from superscaler.plan import MOST_DEVICES, is_order, unknown_order
+from superscaler.plan import MOST_DEVICES, Plan, is_order, unknown_order
+
+KINDS = {
+    "int": (int, "a whole number"),
+    "str": (str, "a text"),
+    "bool": (bool, "True or False"),
+    "Plan": (Plan, "a plan"),
+}
+P = ParamSpec("P")
+
+
+def policy(function: Callable[P, Plan]) -> Callable[P, Plan]:
+    """A policy that raises PlanError for arguments of another kind than it is annotated with."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Plan:
+        for name, value in (*zip(known, args), *kwargs.items()):
+            if name in known:  # of others Python itself complains
+                check_kind(function.__name__, name, str(known[name].annotation), value)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def check_kind(policy: str, name: str, annotation: str, value: object) -> None:
+    """Raises PlanError for a value of another kind than the annotation of one of KINDS."""
+    kind, words = KINDS.get(annotation, (object, ""))
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise PlanError(f"{policy} takes {words} as {name}, found {repr(value)[:80]}")
 
 
 def check_numbers(policy: str, **numbers: int) -> None:

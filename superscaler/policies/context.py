@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanRewrite, PlanSplit
-from superscaler.policies.check import check_size
+from superscaler.policies.check import check_size, policy
 from superscaler.policies.parallel import hybrid
 
 
+@policy
 def context_parallel(
     cp: int,
     dp: int = 1,

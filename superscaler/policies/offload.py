@@ -7,8 +7,10 @@ from typing import Literal
 
 from superscaler.errors import PlanError
 from superscaler.plan import NOTHING_OFFLOADED, Plan, PlanOffload
+from superscaler.policies.check import policy
 
 
+@policy
 def offload(
     plan: Plan,
     activations: str = "",

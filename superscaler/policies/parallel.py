@@ -14,18 +14,26 @@ from superscaler.plan import (
     PlanSplit,
     PlanStage,
 )
-from superscaler.policies.check import check_numbers, check_order, check_size, check_tensor_parallel
+from superscaler.policies.check import (
+    check_numbers,
+    check_order,
+    check_size,
+    check_tensor_parallel,
+    policy,
+)
 from superscaler.policies.offload import offload
 
 BIDIRECTIONAL = "bidirectional"
 FREE = "free"
 
 
+@policy
 def data_parallel(dp: int) -> Plan:
     """Replicas of the model, each on its part of the batch."""
     return hybrid(dp=dp)
 
 
+@policy
 def zero(dp: int, stage: int = 1) -> Plan:
     """Data parallelism with optimizer states (1), gradients (2) and parameters (3) sharded.
 
@@ -34,6 +42,7 @@ def zero(dp: int, stage: int = 1) -> Plan:
     return hybrid(dp=dp, zero=stage)
 
 
+@policy
 def megatron(tp: int, sequence_parallel: bool = False) -> Plan:
     """Tensor parallelism on the axes worth splitting; `sequence_parallel` splits tokens elsewhere.
 
@@ -42,6 +51,7 @@ def megatron(tp: int, sequence_parallel: bool = False) -> Plan:
     return hybrid(tp=tp, sequence_parallel=sequence_parallel)
 
 
+@policy
 def pipeline(
     pp: int,
     microbatches: int,
@@ -68,6 +78,7 @@ def pipeline(
     )
 
 
+@policy
 def hybrid(
     dp: int = 1,
     tp: int = 1,

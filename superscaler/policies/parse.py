@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from superscaler.errors import PlanError
 from superscaler.plan import Plan
@@ -29,7 +30,6 @@ POLICIES: dict[str, Callable[..., Plan]] = {
         offload,
     )
 }
-KINDS = {"int": (int, "a whole number"), "str": (str, "a text"), "bool": (bool, "True or False")}
 WAY = "expected a call with numbers and texts, such as 'zero(dp=2, stage=3)'"
 
 
@@ -43,6 +43,20 @@ def parse_plan(text: str) -> Plan:
     if text.endswith((".yaml", ".yml")) or "(" not in text:
         return Plan.load(text)
     return _made(text, _call(text))
+
+
+def as_plan(given: Plan | str | Path) -> Plan:
+    """The plan that is meant: itself, its file, or a policy call as text.
+
+    Raises PlanError for another kind of value.
+    """
+    if isinstance(given, (str, Path)):
+        return parse_plan(str(given))
+    if not isinstance(given, Plan):
+        raise PlanError(
+            f"plan: expected a plan, its file, or a policy call as text, found {repr(given)[:80]}"
+        )
+    return given
 
 
 def _made(text: str, call: ast.Call) -> Plan:
@@ -63,7 +77,6 @@ def _made(text: str, call: ast.Call) -> Plan:
                 f"plan {text!r}: {name} takes {'a policy call' if key == 'plan' else 'a value'} as "
                 f"{key}, found {value if key == 'plan' else 'a policy call'!r}"
             )
-        _check_kind(text, name, key, known[key].annotation, value)
     missing = [k for k, p in known.items() if p.default is p.empty and k not in arguments]
     if missing:
         raise PlanError(f"plan {text!r}: {name} needs {', '.join(missing)}")
@@ -83,13 +96,6 @@ def _named(
         if count > 1:
             raise PlanError(f"plan {text!r}: {name} has {key} {count} times; leave one of them")
     return named
-
-
-def _check_kind(text: str, name: str, key: str, annotation: object, value: object) -> None:
-    """Raises PlanError for a value of another kind than the argument is of."""
-    kind, words = KINDS.get(str(annotation), (object, ""))
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise PlanError(f"plan {text!r}: {name} takes {words} as {key}, found {value!r}")
 
 
 def _value(text: str, node: ast.expr) -> object:

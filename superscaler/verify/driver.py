@@ -24,7 +24,7 @@ from superscaler.verify.sensitivity import forgive_rounding
 from superscaler.workload import Workload, cast
 
 if TYPE_CHECKING:
-    from superscaler.cluster import Cluster
+    from superscaler.cluster import ClusterLike
     from superscaler.plan import Plan
     from superscaler.transform import Partition
 
@@ -42,7 +42,7 @@ def verify(
     timeout: float = 300.0,
     seed: int | None = None,
     tolerance: float | None = None,
-    cluster: Cluster | None = None,
+    cluster: ClusterLike | None = None,
     say: Say = lambda text: None,
 ) -> Report:
     """Train the untouched model and the plan's ranks on the same data, and compare all results.
@@ -92,7 +92,7 @@ def verify(
 def _compile(
     workload: Workload,
     plan: Plan | Partition | str | Policy,
-    cluster: Cluster | None,
+    cluster: ClusterLike | None,
     devices: int | None,
     say: Say,
 ) -> CompiledProgram:
