@@ -163,7 +163,7 @@ def test_both_ways_at_once_hold_two_equal_copies() -> None:
             "three_f_one_b(pp=2, microbatches=2, layers='x', count=3)",
             "stage 0: no operator matches x.0; the model has",
         ),
-        ("bidirectional(pp=3, microbatches=2)", "bidirectional (1 stage a device, pp even)"),
+        ("bidirectional(pp=3, microbatches=2)", "both directions at once take an even pp, with"),
         (
             "hybrid(pp=2, microbatches=2, order='chimera', placement='linear')",
             "order chimera: expected stages s and S - 1 - s on the same devices",

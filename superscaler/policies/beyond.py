@@ -13,7 +13,7 @@ from superscaler.policies.check import (
     check_size,
     policy,
 )
-from superscaler.policies.parallel import BIDIRECTIONAL, hybrid, order_of
+from superscaler.policies.mixture import BIDIRECTIONAL, mixture, order_of
 
 
 @policy
@@ -42,7 +42,16 @@ def bidirectional(
     `order`: dualpipe, chimera, auto, or one for stages in V form. `zero` shards the optimizer over
     the copies. Sources: Chimera, arXiv 2107.06925; DualPipe, arXiv 2412.19437, section 3.2.1.
     """
-    return hybrid(dp, tp, pp, zero, microbatches, order, placement=BIDIRECTIONAL)
+    return mixture(
+        "bidirectional",
+        dp=dp,
+        tp=tp,
+        pp=pp,
+        zero=zero,
+        microbatches=microbatches,
+        order=order,
+        placement=BIDIRECTIONAL,
+    )
 
 
 @policy

@@ -7,7 +7,7 @@ from dataclasses import replace
 from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanRewrite, PlanSplit
 from superscaler.policies.check import check_size, policy
-from superscaler.policies.parallel import hybrid
+from superscaler.policies.mixture import mixture
 
 
 @policy
@@ -41,7 +41,16 @@ def context_parallel(
             f"context_parallel: {' and '.join(idle)} is about the parts of the sequence; expected "
             "cp of 2 or more, found 1"
         )
-    plan = hybrid(dp * cp, tp, pp, zero, microbatches, order, recompute=recompute)
+    plan = mixture(
+        "context_parallel",
+        dp=dp * cp,
+        tp=tp,
+        pp=pp,
+        zero=zero,
+        microbatches=microbatches,
+        order=order,
+        recompute=recompute,
+    )
     sizes = {"way": plan.stages[0].mesh.get("way", 1), "dp": dp, "cp": cp, "tp": tp}
     mesh = {name: size for name, size in sizes.items() if size > 1}
     splits = tuple(s for s in plan.splits if s.dim in mesh)

@@ -70,7 +70,7 @@ def error(*arguments: object) -> str:
         ([*COMPILE, "--plan", "zeros(dp=2)"], "no policy 'zeros'; known: bidirectional, "),
         ([*COMPILE, "--plan", "zero(dp=2, stge=1)"], "zero has no argument 'stge'; it takes dp"),
         ([*COMPILE, "--plan", "zero()"], "zero needs dp"),
-        ([*COMPILE, "--plan", "zero(dp=2, stage=4)"], "expected a ZeRO stage from 0 to 3, found 4"),
+        ([*COMPILE, "--plan", "zero(dp=2, stage=4)"], "zero: expected stage 1, 2 or 3, found 4"),
         ([*COMPILE, "--plan", "data_parallel("], "expected a call with numbers and texts"),
         (
             [*COMPILE, "--plan", "missing.yaml"],

@@ -25,7 +25,6 @@ def test_data_parallel() -> None:
 @pytest.mark.parametrize(
     ("stage", "expected"),
     [
-        (0, PlanOptimizer()),
         (1, PlanOptimizer("dp", "step", "step")),
         (2, PlanOptimizer("dp", "step", "microbatch")),
         (3, PlanOptimizer("dp", "use", "microbatch")),
@@ -114,7 +113,27 @@ def test_numbers_out_of_range(arguments: dict[str, object]) -> None:
             "three_f_one_b: count=1000000000: expected a product of at most 65536",
         ),
         ("context_parallel(cp=2, dp=0)", "context_parallel: expected dp of 1 or more, found 0"),
-        ("bidirectional(pp=2, microbatches=0)", "expected microbatches of 1 or more, found 0"),
+        ("data_parallel(dp=0)", "data_parallel: expected dp of 1 or more, found 0"),
+        ("zero(dp=-1)", "zero: expected dp of 1 or more, found -1"),
+        ("zero(dp=2, stage=5)", "zero: expected stage 1, 2 or 3, found 5"),
+        ("zero(dp=2, stage=0)", "zero: expected stage 1, 2 or 3, found 0; see data_parallel"),
+        ("megatron(tp=0)", "megatron: expected tp of 1 or more, found 0"),
+        (
+            "pipeline(pp=2, microbatches=2, placement='ring')",
+            "pipeline: expected placement linear (1 stage a device), looped, v",
+        ),
+        ("pipeline(pp=2, microbatches=2, order='zigzag')", "pipeline: expected one of gpipe"),
+        (
+            "bidirectional(pp=3, microbatches=2)",
+            "bidirectional: both directions at once take an even pp, with 1 stage a device; found "
+            "pp=3 with 1",
+        ),
+        ("bidirectional(pp=2, microbatches=2, zero=4)", "bidirectional: expected a ZeRO stage fr"),
+        ("context_parallel(cp=2, zero=9)", "context_parallel: expected a ZeRO stage from 0 to 3"),
+        (
+            "bidirectional(pp=2, microbatches=0)",
+            "bidirectional: expected microbatches of 1 or more, found 0",
+        ),
         (
             "hybrid(dp=100000, tp=8)",
             "hybrid: dp=100000 x tp=8: expected a product of at most 65536, found 800000",
