@@ -32,6 +32,14 @@ STAGE = "stages:\n- devices: [0, 1]\n  mesh: {dp: 2}\n"
             "stage 0: no operator matches stem; the model has ",
         ),
         (
+            "stages:\n- {devices: [0], modules: [layer.0]}\n- {devices: [1], modules: ['**']}\n",
+            "stage 0: no operator matches layer.0; the model has layers.0, layers.1, layers",
+        ),
+        (
+            "stages:\n- {devices: [0], modules: [ZZZ]}\n- {devices: [1], modules: ['**']}\n",
+            "stage 0: no operator matches ZZZ; the model has head, layers, layers.0, ",
+        ),
+        (
             "stages:\n- {devices: [0], modules: ['**']}\n- {devices: [1], modules: [head]}\n",
             "stage 1: earlier stages have all operators of head; name modules that they leave",
         ),

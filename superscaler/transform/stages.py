@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from difflib import get_close_matches
 
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
@@ -115,8 +116,7 @@ def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
         for pattern in entry.modules:
             if not any(matches(module, pattern) for module in modules):
                 raise PlanError(
-                    f"stage {s}: no operator matches {pattern}; "
-                    f"the model has {', '.join(modules[:5])}, ..."
+                    f"stage {s}: no operator matches {pattern}; {_near(pattern, modules)}"
                 )
         if entry.modules and s not in found.values():
             raise PlanError(
@@ -124,6 +124,14 @@ def _named(graph: Graph, plan: Plan, forward: list[int]) -> dict[int, int]:
                 "modules that they leave"
             )
     return found
+
+
+def _near(pattern: str, modules: list[str]) -> str:
+    """The modules, and those around them, whose names are nearest to a pattern."""
+    paths = [m.split(".") for m in modules if m]
+    names = sorted({".".join(path[:k]) for path in paths for k in range(1, len(path) + 1)})
+    close = get_close_matches(pattern, names, 3, 0.3) or names[:5]
+    return f"the model has {', '.join(close) or 'no modules with operators'}, ..."
 
 
 def _complete(graph: Graph, forward: dict[int, int], count: int) -> list[int]:
