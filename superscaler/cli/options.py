@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import superscaler as ss
+from superscaler.dtypes import CAST_WORDS, cast_dtype
 from superscaler.errors import PlanError, WorkloadError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         metavar="DTYPE",
-        help="float64, float32, bfloat16: cast the model and the batches to it.",
+        help=f"{CAST_WORDS}: cast the model and the batches to it.",
         show_default=False,
     ),
 ]
@@ -139,10 +140,9 @@ def read_dtype(name: str | None) -> torch.dtype | None:
 
     if name is None:
         return None
-    dtypes = {"float64", "float32", "bfloat16", "float16"}  # that a model can be cast to
-    known = name.removeprefix("torch.")
-    if known not in dtypes:
-        raise WorkloadError(f"--dtype {name}: expected float64, float32, bfloat16 or float16")
+    known = cast_dtype(name)
+    if known is None:
+        raise WorkloadError(f"--dtype {name}: expected {CAST_WORDS}")
     dtype: torch.dtype = getattr(torch, known)
     return dtype
 

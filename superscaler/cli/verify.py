@@ -21,6 +21,7 @@ from superscaler.cli.options import (
     read_plan,
 )
 from superscaler.cli.output import print_notes, print_table, print_text, progress
+from superscaler.dtypes import CAST_WORDS
 
 DIFFERS = 1
 
@@ -38,7 +39,8 @@ def verify(
         typer.Option(
             "--dtype",
             metavar="DTYPE",
-            help="Cast the model and the batches to it; 'model' leaves them as they are.",
+            help=f"{CAST_WORDS}: cast the model and the batches to it; or model: leave them as "
+            "they are.",
         ),
     ] = "float64",
     tolerance: Annotated[

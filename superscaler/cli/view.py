@@ -22,7 +22,6 @@ from superscaler.cli.options import (
     refuse_options,
 )
 from superscaler.cli.output import print_notes, print_text, progress
-from superscaler.cli.saved import compile_saved
 from superscaler.errors import PlanError, ViewError
 
 if TYPE_CHECKING:
@@ -136,6 +135,8 @@ def _read(
         given: dict[str, object] = {"--plan": plan, "--set": settings, "--devices": devices}
         given |= {"--dtype": dtype, "--time-limit": time_limit}
         refuse_options(f"view {target}", Target.PROGRAM, given)
+        from superscaler.cli.saved import compile_saved
+
         with progress(f"loading {target}") as say:
             program = compile_saved(path, read_cluster(cluster), say)
         print_notes(program.notes)

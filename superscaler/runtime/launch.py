@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from superscaler.dtypes import CAST_WORDS, cast_dtype
 from superscaler.errors import SuperScalerError
 from superscaler.runtime.checkpoint import load_checkpoint
 from superscaler.runtime.data import as_dtype
@@ -65,7 +66,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("folder", type=Path, help="the program's folder, as `superscaler compile` wrote it")
     add("--workload", metavar="FILE.py:callable", help="default: the one it was compiled from")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="the workload's settings")
-    add("--dtype", help="float32, bfloat16 or float64: cast model and batches, as compiled")
+    add("--dtype", type=_dtype, help=f"{CAST_WORDS}: cast model and batches, as compiled")
     add("--steps", type=_at_least(0), default=10, help="how many steps to train (default: 10)")
     add("--seed", type=int, help="of weights and random operators (default: the workload's)")
     add("--weights", type=Path, help="a checkpoint folder or state-dict file to begin with")
@@ -99,6 +100,14 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _dtype(text: str) -> str:
+    """Reads a dtype that a model can be cast to."""
+    name = cast_dtype(text)
+    if name is None:
+        raise argparse.ArgumentTypeError(f"expected {CAST_WORDS}, found {text!r}")
+    return name
 
 
 def _seconds(text: str) -> float:

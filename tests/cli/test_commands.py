@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,18 @@ def passed(*arguments: str | Path) -> Result:
 def test_help_has_examples(command: list[str]) -> None:
     text = passed(*command, "--help").stdout
     assert ("Examples:" in text) == bool(command)
+
+
+def test_help_needs_no_torch() -> None:
+    """It takes seconds to import."""
+    code = "import sys, superscaler.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["trace", "compile", "verify", "launch", "profile"])
+def test_help_names_the_dtypes(command: str) -> None:
+    said = " ".join(passed(command, "--help").stdout.replace("│", " ").split())
+    assert "float64, float32, bfloat16 or float16: cast the model" in said
 
 
 def test_trace() -> None:

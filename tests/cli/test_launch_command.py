@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from superscaler.cli import app
+from superscaler.runtime.launch import parse
 
 ROOT = Path(__file__).parents[2]
 GPT = [
@@ -53,6 +54,19 @@ def test_the_programs_dtype_is_kept(tmp_path: Path) -> None:
     arguments = ["compile", *GPT, "--plan", "data_parallel(dp=2)", "--dtype", "float64"]
     assert CliRunner().invoke(app, [*arguments, "-o", str(tmp_path)]).exit_code == 0
     assert command(tmp_path).endswith(f"{tmp_path} --dtype float64")
+
+
+def test_the_training_loop_takes_the_same_dtypes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["FOLDER", "--dtype", "torch.float16"]).dtype == "float16"
+    with pytest.raises(SystemExit):
+        parse(["FOLDER", "--dtype", "int8"])
+    expected = "argument --dtype: expected float64, float32, bfloat16 or float16, found 'int8'"
+    assert expected in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    assert "float64, float32, bfloat16 or float16: cast" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 @pytest.mark.dist
