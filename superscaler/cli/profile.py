@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from superscaler.cli.options import Dtype, Settings, load, read_settings, trace_workload
+from superscaler.cli.options import (
+    Dtype,
+    Settings,
+    load,
+    read_dtype,
+    read_settings,
+    trace_workload,
+)
 from superscaler.cli.output import print_table, print_text, progress
 from superscaler.errors import PlanError
 
 if TYPE_CHECKING:
     from superscaler.cluster import Device
     from superscaler.cluster.profile import OperatorTime, Profile
+
+OUT = Path("build/profile.json")
+CLUSTER_OUT = Path("build/measured.yaml")
+RANKS = "2,4"
 
 
 def profile(
@@ -29,19 +41,37 @@ def profile(
     settings: Settings = None,
     dtype: Dtype = None,
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FILE", help="Where the profile goes.")
-    ] = Path("build/profile.json"),
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help=f"Where the profile goes. [default: {OUT}]",
+            show_default=False,
+        ),
+    ] = None,
     cluster_out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the measured cluster goes, as YAML.")
-    ] = Path("build/measured.yaml"),
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Where the measured cluster goes, as YAML. [default: {CLUSTER_OUT}]",
+            show_default=False,
+        ),
+    ] = None,
     ranks: Annotated[
-        str, typer.Option(metavar="N,N", help="Numbers of processes that communicate.")
-    ] = "2,4",
+        str | None,
+        typer.Option(
+            metavar="N,N",
+            help=f"Numbers of processes that communicate. [default: {RANKS}]",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option(
             metavar="PROFILE",
-            help="Measure again, and print how far this profile and the roofline are off.",
+            help="Measure the workload's operators again, and print how far this profile and the "
+            "roofline are off.",
             show_default=False,
         ),
     ] = None,
@@ -68,6 +98,46 @@ def profile(
         superscaler profile examples/gpt.py:workload --check build/profile.json \\
             --plan 'zero(dp=2, stage=3)'
     """
+    _refuse_what_is_idle(workload, settings, dtype, check, plan)
+    if check is None or workload is None:
+        _measure(workload, settings, dtype, out, cluster_out, ranks)
+        return
+    given = {"--out": out, "--cluster-out": cluster_out, "--ranks": ranks}
+    _refuse(given, "--check writes nothing and measures no communication; leave it out")
+    _check(workload, settings, dtype, check, plan)
+
+
+def _refuse_what_is_idle(
+    workload: str | None,
+    settings: list[str] | None,
+    dtype: str | None,
+    check: Path | None,
+    plan: str | None,
+) -> None:
+    """Raises PlanError for options that need a workload or --check and have none."""
+    if workload is None:
+        given = {"--check": check, "--plan": plan, "--set": settings, "--dtype": dtype}
+        _refuse(given, "expected a workload, FILE.py:callable, to measure; add it")
+    if check is None:
+        _refuse({"--plan": plan}, "expected --check PROFILE with it; add it")
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Raises PlanError for options, by name, that were given."""
+    given = [name for name, value in options.items() if value not in (None, [])]
+    if given:
+        raise PlanError(f"profile {' '.join(given)}: {why}")
+
+
+def _measure(
+    workload: str | None,
+    settings: list[str] | None,
+    dtype: str | None,
+    out: Path | None,
+    cluster_out: Path | None,
+    ranks: str | None,
+) -> None:
+    """Writes the profile of this machine, and the cluster."""
     from superscaler.cluster.measure import (
         measure_device,
         measure_links,
@@ -76,32 +146,40 @@ def profile(
     )
     from superscaler.cluster.profile import Profile
 
-    if plan is not None and (check is None or workload is None):
-        raise PlanError("--plan: expected a workload and --check PROFILE with it; add them")
-    counts = possible(_counts(ranks))
-    known = Profile.load(check) if check is not None else None
+    out, cluster_out = out or OUT, cluster_out or CLUSTER_OUT
+    counts = possible(_counts(ranks or RANKS))
+    operators: tuple[OperatorTime, ...] = ()
     with progress("measuring the device") as say:
         device = measure_device()
-        operators: tuple[OperatorTime, ...] = ()
         if workload is not None:
             say(f"measuring the operators of {workload}")
             operators = _operators(workload, settings, dtype)
-        if known is None:
-            say("measuring communication")
-            links = measure_links(counts)
-    if known is not None:
-        _print_errors(operators, device, known)
-        if plan is not None and workload is not None:
-            _check_step(workload, settings, plan, device, known)
-        return
+        say("measuring communication")
+        links = measure_links(counts)
     cluster = measured_cluster(device, links, max(counts, default=1))
-    made = Profile(device.kind, operators, links)
-    _write(made, out)
+    _write(Profile(device.kind, operators, links), out)
     _write_cluster(cluster.to_dict(), cluster_out)
     print_text(
         f"{device.kind}: {len(operators)} operators and {len(links)} communications in {out}; "
         f"the cluster is {cluster_out}"
     )
+
+
+def _check(
+    workload: str, settings: list[str] | None, dtype: str | None, check: Path, plan: str | None
+) -> None:
+    """Measures again, and prints how far the profile is off."""
+    from superscaler.cluster.measure import measure_device
+    from superscaler.cluster.profile import Profile
+
+    known = Profile.load(check)
+    with progress("measuring the device") as say:
+        device = measure_device()
+        say(f"measuring the operators of {workload}")
+        operators = _operators(workload, settings, dtype)
+    _print_errors(operators, device, known)
+    if plan is not None:
+        _check_step(workload, settings, dtype, plan, device, known)
 
 
 def _counts(text: str) -> list[int]:
@@ -172,7 +250,12 @@ def _print_errors(operators: tuple[OperatorTime, ...], device: Device, known: Pr
 
 
 def _check_step(
-    workload: str, settings: list[str] | None, plan: str, device: Device, known: Profile
+    workload: str,
+    settings: list[str] | None,
+    dtype: str | None,
+    plan: str,
+    device: Device,
+    known: Profile,
 ) -> None:
     """A real step under a plan: its time with the profile's links and kernels timed now."""
     import superscaler as ss
@@ -180,11 +263,10 @@ def _check_step(
     from superscaler.cluster.profile import Profile
     from superscaler.simulate.real_steps import Job, run_real_steps
 
-    made = load(workload, settings, None)
-    program = ss.compile(trace_workload(made), plan)
+    program = ss.compile(trace_workload(load(workload, settings, dtype)), plan)
     size = program.world_size
     measured = tuple(c.ranks[0] for c in program.simulate().classes)
-    job = Job(workload, program.files, measured, read_settings(settings))
+    job = Job(workload, program.files, measured, read_settings(settings), read_dtype(dtype))
     with progress(f"running {size} ranks"):
         found = run_real_steps([job], size, rounds=3)[0]
     cluster = measured_cluster(device, known.links, size)

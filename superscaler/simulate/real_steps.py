@@ -23,7 +23,7 @@ from superscaler.runtime.memory import MemoryMeter
 from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 from superscaler.runtime.program import load_rank
 from superscaler.simulate.measure_rank import RankMeter
-from superscaler.workload import Workload, load_workload
+from superscaler.workload import Workload, cast, load_workload
 
 STEPS_PER_ROUND = 3
 CORES = os.cpu_count() or 1
@@ -31,7 +31,8 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Job:
-    """A program's files, and the workload they are of (`FILE.py:callable` and its settings).
+    """A program's files, and the workload they are of (`FILE.py:callable`, its settings, and the
+    dtype that it is cast to).
 
     `measured` are the ranks whose kernels are timed, one of each class.
     """
@@ -40,6 +41,7 @@ class Job:
     files: dict[str, str] = field(repr=False)
     measured: tuple[int, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _run_rank(rank: int, size: int, folder: str, jobs: list[Job], rounds: int) -
 
 def _run(job: Job, rank: int, size: int, rounds: int) -> _RankResult:
     work = load_workload(job.workload, job.settings)
+    work = work if job.dtype is None else cast(work, job.dtype)
     state = _state(work)
     batch = work.batch(0) if callable(work.batch) else work.batch
     program = load_rank(job.files, rank)

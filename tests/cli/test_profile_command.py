@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from typer.testing import CliRunner
 
 from superscaler.cli import app
 from superscaler.cluster import Cluster
+from superscaler.cluster.measure import device_kind
 from superscaler.cluster.profile import Profile
+from superscaler.simulate.real_steps import Job, RealSteps, run_real_steps
 
 ROOT = Path(__file__).parents[2]
 GPT = [
@@ -43,12 +46,42 @@ def test_profile_then_check(tmp_path: Path) -> None:
     assert simulated.exit_code == 0, simulated.output
 
 
+@pytest.mark.dist
+def test_the_real_step_is_cast_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+
+    def watched(given: list[Job], size: int, rounds: int) -> list[RealSteps]:
+        jobs.extend(given)
+        return run_real_steps(given, size, rounds)
+
+    monkeypatch.setattr("superscaler.simulate.real_steps.run_real_steps", watched)
+    Profile(device_kind()).save(tmp_path / "p.json")
+    model = f"{ROOT / 'tests/models/mlp.py'}:mlp"
+    options = ["--check", str(tmp_path / "p.json"), "--plan", "data_parallel(dp=2)"]
+    result = CliRunner().invoke(app, ["profile", model, *options, "--dtype", "float64"])
+    assert result.exit_code == 0, result.output
+    batch = json.dumps(json.loads(jobs[0].files["manifest.json"])["batch"])
+    assert "float64" in batch
+    assert "float32" not in batch
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--ranks", "many"], "expected numbers of processes, 2 among them"),
-        (["--plan", "zero(dp=2)"], "--plan: expected a workload and --check PROFILE with it"),
-        (["--check", "nowhere.json"], "profile 'nowhere.json': no such file"),
+        (["--plan", "zero(dp=2)"], "profile --plan: expected a workload, FILE.py:callable, to me"),
+        (["--set", "a=1", "--dtype", "float64"], "profile --set --dtype: expected a workload"),
+        (["--check", "nowhere.json"], "profile --check: expected a workload, FILE.py:callable"),
+        ([*GPT, "--plan", "zero(dp=2)"], "profile --plan: expected --check PROFILE with it; add"),
+        ([*GPT, "--check", "nowhere.json"], "profile 'nowhere.json': no such file"),
+        (
+            [*GPT, "--check", "nowhere.json", "--out", "x", "--ranks", "2"],
+            "profile --out --ranks: --check writes nothing and measures no communication",
+        ),
+        (
+            [*GPT, "--check", "nowhere.json", "--cluster-out", "x"],
+            "profile --cluster-out: --check writes nothing",
+        ),
     ],
 )
 def test_what_is_refused(arguments: list[str], message: str) -> None:
