@@ -21,7 +21,7 @@ from superscaler.cli.options import (
     read_dtype,
     refuse_options,
 )
-from superscaler.cli.output import print_notes, progress
+from superscaler.cli.output import print_notes, print_progress, progress
 from superscaler.errors import PlanError, WorkloadError
 
 PASS_THROUGH: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -102,7 +102,8 @@ def launch(
         --rdzv-endpoint node0:29500
     """
     torchrun, rest = split_options(ctx.args)
-    _check_options(rest)  # before anything is compiled, and once, not on every rank
+    with progress("loading PyTorch"):
+        _check_options(rest)  # before anything is compiled, and once, not on every rank
     folder, cast_to = _folder(target, plan, settings, devices, cluster, dtype, time_limit, out)
     count = _num_processes(folder, nproc_per_node, nnodes)
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
@@ -113,6 +114,7 @@ def launch(
     if dry_run:
         sys.stdout.write(" ".join(command) + "\n")
         return
+    print_progress(f"starting {count} process{'es' if count > 1 else ''}")
     raise typer.Exit(_run(command))
 
 

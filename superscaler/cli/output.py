@@ -45,17 +45,18 @@ def print_notes(notes: Iterable[str]) -> None:
         console.print(f"[yellow]note:[/] {escape(note)}")
 
 
+def print_progress(text: str) -> None:
+    """What goes on now, on stderr; it stays there."""
+    Console(stderr=True, highlight=False).print(f"{text} ...", soft_wrap=True, markup=False)
+
+
 @contextmanager
 def progress(first: str) -> Iterator[Say]:
     """A spinner on stderr that says what is being done; plain lines where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-
-        def say(text: str) -> None:
-            console.print(f"{text} ...", style=None, soft_wrap=True, markup=False)
-
-        say(first)
-        yield say
+        print_progress(first)
+        yield print_progress
         return
     with console.status(escape(first)) as status:
         yield lambda text: status.update(escape(text))

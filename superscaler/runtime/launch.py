@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         manifest = read_manifest(options.folder)
         check_world_size(launch, int(manifest["world_size"]), str(options.folder))
         program = load_rank(options.folder, launch.rank)
-        workload = _workload(options, program)
+        say = _say if launch.rank == 0 else _be_quiet
+        workload = _workload(options, program, say)
+        say(f"meeting {launch.world_size} rank{'s' if launch.world_size > 1 else ''}")
         ending.world = World(launch, options.timeout)
         executor = RankExecutor(
             program,
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=workload.seed,
         )
         trainer = Trainer(executor, workload, options)
+        say("filling the weights")
         if not trainer.resume():
             initialise(executor, workload, options.weights)
         trainer.run()
@@ -142,7 +145,18 @@ def initialise(executor: RankExecutor, workload: Workload, weights: Path | None)
         executor.load_weights(initial_weights(workload.model, executor.seed, wanted))
 
 
-def _workload(options: argparse.Namespace, program: RankProgram) -> Workload:
+def _say(text: str) -> None:
+    """What goes on before the first step, which may take a minute."""
+    print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+def _be_quiet(text: str) -> None:
+    """Rank 0 speaks for all."""
+
+
+def _workload(
+    options: argparse.Namespace, program: RankProgram, say: Callable[[str], None]
+) -> Workload:
     name = options.workload or program.manifest.get("workload")
     if not name:
         raise ProgramError(
@@ -155,6 +169,7 @@ def _workload(options: argparse.Namespace, program: RankProgram) -> Workload:
         if not equals:
             raise LaunchError(f"--set {setting}: write --set key=value")
         settings[key] = value
+    say(f"loading {name}")
     workload = load_workload(name, settings)
     if options.seed is not None:
         workload = replace(workload, seed=options.seed)

@@ -213,9 +213,10 @@ def test_a_program_of_another_format(tmp_path: Path) -> None:
     assert "this is no program folder" in error("launch", tmp_path)
 
 
-def test_the_installed_command() -> None:
+@pytest.mark.parametrize("module", ["superscaler", "superscaler.cli"])
+def test_the_installed_command(module: str) -> None:
     """In a process of its own: the entry point, the streams and the exit code."""
-    command = [sys.executable, "-m", "superscaler.cli", "show", "zeros(dp=2)"]
+    command = [sys.executable, "-m", module, "show", "zeros(dp=2)"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: plan 'zeros(dp=2)': no policy 'zeros'")

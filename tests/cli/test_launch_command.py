@@ -80,6 +80,9 @@ def test_a_workload_is_compiled_and_trained(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    said = ["loading PyTorch ...", "starting 2 processes ...", "meeting 2 ranks ..."]
+    found = [line for line in done.stderr.splitlines() if line in said]
+    assert found == said  # once each: rank 0 speaks for all
     losses = [float(x) for x in re.findall(r"step +\d+ +loss ([\d.]+)", done.stdout)]
     assert len(losses) == 3
     assert losses[2] < losses[0]

@@ -1,0 +1,5 @@
+"""`python -m superscaler` is `superscaler`."""
+
+from superscaler.cli import main
+
+main()
