@@ -1,0 +1,34 @@
+"""Calls that particular layers make, `EmbeddingBag` and `Bilinear` say, on small tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from instances import real, whole
+from parts import Instance, instance
+
+
+def bilinear() -> Iterator[Instance]:
+    """What `nn.Bilinear` and its backward call."""
+    x, weight, y, grad = real(12, 6), real(8, 6, 5), real(12, 5), real(12, 8)
+    for operands, *dims in (
+        ((x, weight, y), [1, 3], [0], [1, 2], [2, 3]),
+        ((grad, weight, y), [2, 3], [0], [1, 2], [1, 3]),
+        ((x, grad, y), [1, 3], [2, 3], [1, 2], [0]),
+        ((x, weight, grad), [1, 3], [0], [2, 3], [1, 2]),
+    ):
+        yield instance("aten._trilinear.default", *operands, *dims)
+
+
+def distances() -> Iterator[Instance]:
+    x, y = real(4, 1, 6, 5), real(3, 8, 5)
+    yield instance("aten._euclidean_dist.default", x, real(4, 1, 8, 5))
+    for p in (0.0, 1.0, 2.0, 3.0, float("inf")):
+        yield instance("aten._cdist_forward.default", x, y, p, None)
+        dist = torch.ops.aten._cdist_forward(x, y, p, None)
+        grad = real(*dist.shape)
+        yield instance("aten._cdist_backward.default", grad, x, y, p, dist)
+
+
+LAYERS = {function.__name__: function for function in (bilinear, distances)}
