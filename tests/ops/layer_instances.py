@@ -31,4 +31,15 @@ def distances() -> Iterator[Instance]:
         yield instance("aten._cdist_backward.default", grad, x, y, p, dist)
 
 
-LAYERS = {function.__name__: function for function in (bilinear, distances)}
+def sampling() -> Iterator[Instance]:
+    for image, places, name in (((6, 5), (4, 3), "2d"), ((6, 5, 4), (4, 3, 2), "3d")):
+        x, grid = real(4, 6, *image), real(4, *places, len(places))
+        yield instance(f"aten.grid_sampler_{name}.default", x, grid, 0, 0, False)
+        for mask in ([True, True], [False, True]):
+            yield instance(f"aten.grid_sampler_{name}_backward.default",
+                           real(4, 6, *places), x, grid, 0, 0, False, mask)  # fmt: skip
+        yield instance("aten.affine_grid_generator.default",
+                       real(4, len(places), len(places) + 1), [4, 6, *places], False)  # fmt: skip
+
+
+LAYERS = {function.__name__: function for function in (bilinear, distances, sampling)}
