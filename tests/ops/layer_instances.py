@@ -42,4 +42,18 @@ def sampling() -> Iterator[Instance]:
                        real(4, len(places), len(places) + 1), [4, 6, *places], False)  # fmt: skip
 
 
-LAYERS = {function.__name__: function for function in (bilinear, distances, sampling)}
+def bags() -> Iterator[Instance]:
+    """Bags of a flat list of rows, as a sum, a mean and a maximum."""
+    table = real(12, 6)
+    indices, offsets = whole(12, 10), torch.tensor([0, 3, 3, 7])
+    for mode, weights in ((0, None), (0, real(10)), (1, None), (2, None)):
+        settings = (False, mode, False, weights)
+        yield instance("aten._embedding_bag.default", table, indices, offsets, *settings)
+        made = torch.ops.aten._embedding_bag(table, indices, offsets, *settings)
+        yield instance("aten._embedding_bag_backward.default", real(4, 6), indices, offsets,
+                       *made[1:], 12, *settings)  # fmt: skip
+    yield instance("aten._embedding_bag_per_sample_weights_backward.default",
+                   real(4, 6), table, indices, offsets, made[1], 0)  # fmt: skip
+
+
+LAYERS = {function.__name__: function for function in (bilinear, distances, sampling, bags)}
