@@ -170,6 +170,11 @@ def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             raise TraceError(
                 f"metric {name!r} is {_kind(metric)}; metrics are tensors by name (no .item())"
             )
+        if metric.is_complex():
+            raise TraceError(
+                f"metric {name!r} is of {metric.dtype}; return real numbers: its abs(), or its "
+                "real and imag by names of their own"
+            )
         if metric.numel() != 1:
             raise TraceError(
                 f"metric {name!r} has shape {tuple(metric.shape)}; return scalars: its mean() or "

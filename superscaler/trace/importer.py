@@ -172,11 +172,6 @@ class Importer:
                     f"{self._source(node)}: {node.target} gives a number that depends on tensors; "
                     "keep it a tensor"
                 )
-            if item is not None and item.is_complex():
-                raise TraceError(
-                    f"{self._source(node)}: {node.target} gives a complex tensor; use real and "
-                    "imaginary parts (cos and sin)"
-                )
 
     def _refuse_random(self, node: fx.Node, target: torch._ops.OpOverload) -> None:
         if torch.Tag.nondeterministic_seeded in target.tags:
@@ -203,7 +198,7 @@ def link_backward(draft: Draft, live: list[int]) -> None:
     calls: dict[int, str] = {}
     for number in live:
         op = draft.operators[number]
-        if op.phase is Phase.FORWARD and _is_floating(draft, op):
+        if op.phase is Phase.FORWARD and _is_differentiable(draft, op):
             for seq_nr, call in op.nodes:
                 if calls.setdefault(seq_nr, call) == call:
                     last[seq_nr] = number
@@ -214,9 +209,10 @@ def link_backward(draft: Draft, live: list[int]) -> None:
     _place_sums(draft)
 
 
-def _is_floating(draft: Draft, op: OperatorDraft) -> bool:
+def _is_differentiable(draft: Draft, op: OperatorDraft) -> bool:
     """Whether a gradient can pass through the operator."""
-    return draft.tensors[op.outputs[0]].dtype.is_floating_point
+    dtype = draft.tensors[op.outputs[0]].dtype
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def _inherit(op: OperatorDraft, other: OperatorDraft | None) -> None:
@@ -242,8 +238,4 @@ def _inherit_first(op: OperatorDraft, reader: dict[int, OperatorDraft]) -> None:
 
 def given_tensor(draft: Draft, kind: TensorKind, name: str, tensor: torch.Tensor) -> int:
     """Draft a tensor that exists before the step."""
-    if tensor.is_complex():
-        raise TraceError(
-            f"{kind.value} {name} is of {tensor.dtype}; complex tensors are not supported"
-        )
     return draft.tensor(tuple(tensor.shape), tensor.dtype, kind, name)

@@ -1,4 +1,4 @@
-"""Calls that particular layers make, `EmbeddingBag` and `Bilinear` say, on small tensors."""
+"""Calls that particular layers make, `EmbeddingBag` or rotary embeddings say, on small tensors."""
 
 from __future__ import annotations
 
@@ -56,4 +56,38 @@ def bags() -> Iterator[Instance]:
                    real(4, 6), table, indices, offsets, made[1], 0)  # fmt: skip
 
 
-LAYERS = {function.__name__: function for function in (bilinear, distances, sampling, bags)}
+def pairs(*shape: int) -> torch.Tensor:
+    """Complex numbers."""
+    return torch.complex(real(*shape), real(*shape))
+
+
+def complex_numbers() -> Iterator[Instance]:
+    x, y = pairs(4, 6), pairs(4, 6)
+    for name in ("_conj_physical", "abs", "angle", "neg", "sgn", "exp", "reciprocal"):
+        yield instance(f"aten.{name}.default", x)
+    for name in ("add", "sub", "mul", "div"):
+        yield instance(f"aten.{name}.Tensor", x, y)
+        yield instance(f"aten.{name}.Tensor", x, real(6))
+    yield instance("aten.complex.default", real(4, 6), real(6))
+    yield instance("aten.polar.default", real(4, 6), real(4, 6))
+    yield instance("aten.mm.default", x, pairs(6, 3))
+    yield instance("aten.sum.dim_IntList", x, [1])
+    yield instance("aten.full.default", [4, 6], 1 + 2j)
+    yield instance("aten._to_copy.default", real(4, 6), dtype=torch.complex128)
+    yield instance("aten.constant_pad_nd.default", x, [0, 2], 0.0)
+
+
+def transforms() -> Iterator[Instance]:
+    """Fourier transforms along some dims; of real numbers half of the frequencies."""
+    for dims in ([1], [2, 1]):
+        yield instance("aten._fft_c2c.default", pairs(4, 6, 5), dims, 0, True)
+        yield instance("aten._fft_r2c.default", real(4, 6, 5), dims, 1, True)
+        yield instance("aten._fft_r2c.default", real(4, 6, 5), dims, 1, False)
+    yield instance("aten._fft_c2r.default", pairs(4, 4, 5), [1], 2, 6)
+    yield instance("aten._fft_c2r.default", pairs(4, 6, 3), [1, 2], 2, 5)
+
+
+LAYERS = {
+    function.__name__: function
+    for function in (bilinear, distances, sampling, bags, complex_numbers, transforms)
+}
