@@ -108,6 +108,9 @@ STEPS: dict[str, Callable[[Any, dict[str, Tensor]], Tensor]] = {
     "exp": lambda m, b: torch.exp(1j * m(b["x"])).real.sum(1, keepdim=True).mT,
     "shift": lambda m, b: torch.fft.fftshift(torch.fft.fft(m(b["x"])), dim=-1).abs(),
     "pieces": lambda m, b: torch.view_as_real(torch.fft.rfft(m(b["x"]))[..., 1:3]),
+    "randn": lambda m, b: (m(b["x"]) + torch.randn(8, dtype=torch.complex128)).abs(),
+    "rand": lambda m, b: (m(b["x"]) * torch.rand_like(b["z"])).imag,
+    "channels": lambda m, b: nn.functional.dropout1d(m(b["x"]) * b["z"], 0.3).abs(),
     "spectrogram": lambda m, b: torch.stft(m(b["x"])[0], 4, return_complex=True).abs(),
     "padded": lambda m, b: torch.fft.irfft(torch.fft.rfft(m(b["x"]), dim=1), n=10, dim=1),
 }
