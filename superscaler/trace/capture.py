@@ -28,6 +28,7 @@ from torch._functorch._aot_autograd.descriptors import (
     ParamAOTInput,
     PlainAOTInput,
     PlainAOTOutput,
+    TangentAOTInput,
 )
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -265,7 +266,7 @@ def _describe(
                 inputs[node] = ("buffer", module.names[flat])
             case PlainAOTInput(idx=index):
                 inputs[node] = ("input", tensors[index])
-            case _:
+            case TangentAOTInput():
                 tangent = node
     (output,) = graph.find_nodes(op="output")
     plain: dict[int, torch.fx.Node] = {}

@@ -19,6 +19,8 @@ from superscaler.trace.names import module_path
 from superscaler.trace.simplify import Call, simplify
 from superscaler.trace.source import source_of
 
+aten = torch.ops.aten
+
 _PLACEMENT = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 
 
@@ -61,7 +63,11 @@ class Importer:
         if node.target is operator.getitem:
             values, position = node.args
             assert isinstance(values, fx.Node)
+            if values not in self.env:
+                return  # of a check
             self.env[node] = self.env[values][position]
+            return
+        if _is_check(node):
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise TraceError(f"{self._source(node)}: operator {node.target} is not supported")
@@ -187,6 +193,15 @@ class Importer:
                 f"{self._source(node)}: as_strided of a tensor that is not contiguous; "
                 "call contiguous() on it first, or use view and transpose"
             )
+
+
+def _is_check(node: fx.Node) -> bool:
+    """Whether the node only raises the error that a kernel of linear algebra reports.
+
+    It is an operator with effects. Without it the results of a singular matrix are not finite.
+    """
+    checks = aten._linalg_check_errors.default
+    return node.target is torch.ops.higher_order.with_effects and node.args[1] is checks
 
 
 def link_backward(draft: Draft, live: list[int]) -> None:
