@@ -87,7 +87,32 @@ def transforms() -> Iterator[Instance]:
     yield instance("aten._fft_c2r.default", pairs(4, 6, 3), [1, 2], 2, 5)
 
 
+def linear_algebra() -> Iterator[Instance]:
+    x = real(4, 3, 5, 5) + 3 * torch.eye(5)
+    for name in ("_linalg_det", "_linalg_slogdet", "linalg_inv_ex", "linalg_lu_factor_ex"):
+        yield instance(f"aten.{name}.default", x)
+    for name in ("linalg_eig", "linalg_qr", "_linalg_svd", "linalg_matrix_exp"):
+        yield instance(f"aten.{name}.default", x)
+    yield instance("aten._linalg_eigh.default", x + x.mT)
+    yield instance("aten.linalg_cholesky_ex.default", x @ x.mT)
+    yield instance("aten._linalg_solve_ex.default", x, real(4, 3, 5, 2))
+    yield instance("aten._linalg_solve_ex.default", x[:, 0], real(4, 5))
+    yield instance("aten._linalg_solve_ex.default", x[0, 0], real(5))
+    yield instance("aten._linalg_solve_ex.default", real(5, 5, 5), real(5, 2))  # one for all
+    yield instance("aten.linalg_solve_triangular.default", x, real(4, 3, 5, 2), upper=True)
+    lu, pivots, _ = torch.ops.aten.linalg_lu_factor_ex(x)
+    yield instance("aten.linalg_lu_solve.default", lu, pivots, real(4, 3, 5, 2))
+
+
 LAYERS = {
     function.__name__: function
-    for function in (bilinear, distances, sampling, bags, complex_numbers, transforms)
+    for function in (
+        bilinear,
+        distances,
+        sampling,
+        bags,
+        complex_numbers,
+        transforms,
+        linear_algebra,
+    )
 }
