@@ -28,6 +28,7 @@ from torch._functorch._aot_autograd.descriptors import (
     ParamAOTInput,
     PlainAOTInput,
     PlainAOTOutput,
+    TangentAOTInput,
 )
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -170,6 +171,11 @@ def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             raise TraceError(
                 f"metric {name!r} is {_kind(metric)}; metrics are tensors by name (no .item())"
             )
+        if metric.is_complex():
+            raise TraceError(
+                f"metric {name!r} is of {metric.dtype}; return real numbers: its abs(), or its "
+                "real and imag by names of their own"
+            )
         if metric.numel() != 1:
             raise TraceError(
                 f"metric {name!r} has shape {tuple(metric.shape)}; return scalars: its mean() or "
@@ -260,7 +266,7 @@ def _describe(
                 inputs[node] = ("buffer", module.names[flat])
             case PlainAOTInput(idx=index):
                 inputs[node] = ("input", tensors[index])
-            case _:
+            case TangentAOTInput():
                 tangent = node
     (output,) = graph.find_nodes(op="output")
     plain: dict[int, torch.fx.Node] = {}
