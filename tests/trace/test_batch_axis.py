@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from subjects import Subject
+from subjects import Subject, traced
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import superscaler as ss
 from superscaler.errors import PlanError
-from superscaler.trace.axes import infer_axes
-from superscaler.workload import cast
 
 Step = Callable[[nn.Module, dict[str, Tensor]], Any]
 
@@ -52,11 +50,7 @@ def one_by_one(model: nn.Module, batch: dict[str, Tensor]) -> Any:
 def subject_of(step: Step) -> Subject:
     model = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 10))
     batch = {"x": torch.randn(8, 6), "y": torch.randint(0, 10, (8,))}
-    workload = cast(
-        ss.Workload(step, model, lambda p: torch.optim.SGD(p, lr=0.1), batch), torch.float64
-    )
-    graph = ss.trace(step, workload.model, workload.batch, workload.optimizer)
-    return Subject(workload, graph, infer_axes(graph))
+    return traced(ss.Workload(step, model, lambda p: torch.optim.SGD(p, lr=0.1), batch))
 
 
 @pytest.mark.parametrize("step", [slices, chunks, every_second, pairs_at_the_end])
