@@ -57,6 +57,31 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
     return loss
 
 
+def _penalty(model: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    return grad.square().mean()
+
+
+def _functional_penalty(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.func.grad(lambda x: model(x).sum())(x).square().mean()
+
+
+def _average(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        next(model.parameters()).mul_(0.99)
+    return model(x).sum()
+
+
+TEACHER = [nn.Sequential(nn.Linear(8, 40), nn.Linear(40, 8)).requires_grad_(False)]
+
+
+def _distillation(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        wanted = TEACHER[0](x)
+    return (model(x) - wanted).square().mean()
+
+
 @pytest.mark.parametrize(
     ("step", "message"),
     [
@@ -82,7 +107,14 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
             lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (m(x),)).sum(),
             "operator cond is not supported; write it out",
         ),
-        (_backward, "the step calls backward; let it return the loss"),
+        (
+            _backward,
+            r"test_errors.py:\d+, in _backward: the step calls backward; let it return the",
+        ),
+        (_penalty, r"test_errors.py:\d+, in _penalty: the step takes gradients itself"),
+        (_functional_penalty, r"in _functional_penalty: the step takes gradients itself"),
+        (_average, r"in _average: the step changes parameter weight in place; .* in buffers"),
+        (_distillation, r"in _distillation: the step reads a constant .* put that module into the"),
     ],
 )
 def test_steps(step: Callable[..., Any], message: str) -> None:
