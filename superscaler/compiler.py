@@ -297,7 +297,9 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
         partition = _assigned(partition, entry)
     labels = {placed.label for placed in partition.placed}
     devices = [stage.devices for stage in plan.stages] * num_visits(labels, len(plan.stages))
-    found = sequences(plan.order, devices, plan.microbatches, labels)
+    found = sequences(
+        plan.order, devices, plan.microbatches, labels, is_fused=plan.backward == "fused"
+    )
     partition = replace(partition, sequences=found)
     ahead = plan.offload.ahead  # what is left open is decided with the order
     return partition if ahead == "auto" else replace(partition, copies_ahead=ahead)

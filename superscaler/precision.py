@@ -41,12 +41,19 @@ class Float64Mode(TorchFunctionMode):
         return _IN_FLOAT64.get(func, func)(*map(_widen, args), **wide)
 
 
+_WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+
+
 def _widen(argument: Any) -> Any:
-    return torch.float64 if argument is torch.float32 else argument
+    return _WIDER.get(argument, argument) if isinstance(argument, torch.dtype) else argument
 
 
 def _to_float64(x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
     return x.to(torch.float64, **kwargs)
+
+
+def _to_complex128(x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    return x.to(torch.complex128, **kwargs)
 
 
 def _grouped_mm(
@@ -87,6 +94,7 @@ def _backward(
 _IN_FLOAT64: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.Tensor.backward: _backward,
     torch.Tensor.float: _to_float64,
+    torch.Tensor.cfloat: _to_complex128,  # type: ignore[attr-defined]
     torch._grouped_mm: _grouped_mm,
 }
 
@@ -113,11 +121,20 @@ def mode_of(step: Callable[[Any, Any], Any]) -> AbstractContextManager[Any]:
     return Float64Mode() if isinstance(step, Float64Step) else nullcontext()
 
 
+def cast_model(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """The model with its parameters and buffers in `dtype`, in place, as `model.to(dtype)` but for
+    complex ones, which keep their imaginary parts."""
+    model._apply(lambda x: _cast(x, dtype))  # type: ignore[no-untyped-call]
+    return model
+
+
 def cast_tensors(tree: Any, dtype: torch.dtype) -> Any:
-    """The pytree with its floating-point tensors in `dtype`."""
+    """The pytree with its floating-point and complex tensors in `dtype`."""
+    return tree_map(lambda x: _cast(x, dtype) if isinstance(x, torch.Tensor) else x, tree)
 
-    def convert(leaf: Any) -> Any:
-        is_float = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
-        return leaf.to(dtype) if is_float else leaf
 
-    return tree_map(convert, tree)
+def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in `dtype`; complex ones have no less than single precision."""
+    if x.is_complex():
+        return x.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return x.to(dtype) if x.is_floating_point() else x

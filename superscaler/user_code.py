@@ -58,6 +58,11 @@ def _line(error: Exception, path: Path | None) -> tuple[str, bool]:
     return f"{last.filename}:{last.lineno}: {last.line}", bool(own)
 
 
+def is_our_file(path: str) -> bool:
+    """Whether the file is one of this package's."""
+    return path.startswith(_OURS)
+
+
 def is_user_file(path: str) -> bool:
     """Whether the file is neither torch's, nor this package's, nor Python's, nor generated."""
     if path.startswith(_PYTHON):

@@ -18,7 +18,7 @@ import torch
 
 from superscaler.errors import WorkloadError
 from superscaler.model_copy import copy_model
-from superscaler.precision import cast_tensors, in_float64
+from superscaler.precision import cast_model, cast_tensors, in_float64
 from superscaler.settings import read_settings
 from superscaler.user_code import UserCode
 
@@ -86,6 +86,8 @@ class Workload:
 def cast(workload: Workload, dtype: torch.dtype) -> Workload:
     """The workload with parameters, buffers and batches of floating point in `dtype`.
 
+    Complex ones are of double precision with float64, else of single.
+
     The model is copied, so the given workload stays as it was. In float64 the step's own casts to
     float32 give float64 too, so that the result is exact to float64's digits.
     """
@@ -100,7 +102,7 @@ def cast(workload: Workload, dtype: torch.dtype) -> Workload:
     return replace(
         workload,
         step=in_float64(workload.step) if dtype == torch.float64 else workload.step,
-        model=copy_model(workload.model).to(dtype),
+        model=cast_model(copy_model(workload.model), dtype),
         batch=cast_tensors(workload.batch, dtype),
         data=None if workload.data is None else data,
     )

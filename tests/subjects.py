@@ -47,7 +47,12 @@ class Subject:
 @cache
 def subject(name: str, **settings: Any) -> Subject:
     """A workload of `tests/models`, in float64."""
-    workload = cast(ss.load_workload(f"{MODELS / name}.py:{name}", settings), torch.float64)
+    return traced(ss.load_workload(f"{MODELS / name}.py:{name}", settings))
+
+
+def traced(workload: ss.Workload) -> Subject:
+    """A workload in float64, with its graph."""
+    workload = cast(workload, torch.float64)
     graph = ss.trace(
         workload.step,
         workload.model,

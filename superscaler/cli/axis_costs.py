@@ -10,7 +10,7 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
-from superscaler.transform.cost import flops
+from superscaler.ops.flops import operator_flops
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
@@ -52,7 +52,7 @@ def axis_uses(graph: Graph, axes: Axes) -> list[AxisUse]:
     leaves = {a for t in graph.batch if t >= 0 for a in axes.slots[t]}
     for axis in leaves:
         uses[axis].is_batch = True
-    total = sum(flops(graph, axes, op.id) for op in graph.operators) or 1.0
+    total = sum(operator_flops(graph, op) for op in graph.operators) or 1.0
     for op in graph.operators:
         if op.phase is not Phase.UPDATE:
             _add_operator(graph, axes, op.id, uses, total)
@@ -115,7 +115,7 @@ def _add_operator(graph: Graph, axes: Axes, op: int, uses: list[AxisUse], total:
     free = {it.axis for it in own.iters if not it.frozen}
     for axis in free:
         uses[axis].num_operators += 1
-        uses[axis].work += flops(graph, axes, op) / total
+        uses[axis].work += operator_flops(graph, operator) / total
     for k, tensor in enumerate(operator.outputs):
         covered = {own.iters[i].axis for i in own.outputs[k] if i >= 0} if tensor >= 0 else set()
         for it in own.iters if tensor >= 0 else ():

@@ -27,6 +27,8 @@ def literal(value: Any, name_of: Callable[[Ref], str]) -> str:
         return f'ctx["{value.name}"]'
     if isinstance(value, torch.device):
         return "ctx.device"
+    if isinstance(value, complex):
+        return f"complex({literal(value.real, name_of)}, {literal(value.imag, name_of)})"
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     if isinstance(value, torch.Size):

@@ -36,6 +36,9 @@ STRIDE_FREE = {
 # Kernels that take their operands' memory for dense without a check, and would give wrong results
 # (found on torch 2.13 by trying every operator of tests/ops/instances.py with odd strides).
 DENSE_ONLY = {
+    "aten._embedding_bag.default",
+    "aten._embedding_bag_backward.default",
+    "aten._embedding_bag_per_sample_weights_backward.default",
     "aten.native_group_norm.default",
     "aten.native_group_norm_backward.default",
     "aten.native_layer_norm_backward.default",

@@ -96,7 +96,7 @@ def _source(op: Operands) -> Linear:
 
 
 _FAMILIES: tuple[tuple[Callable[[Operands], Linear], str], ...] = (
-    (_both, "add.Tensor sub.Tensor rsub.Tensor subtract.Tensor"),
+    (_both, "add.Tensor sub.Tensor rsub.Tensor subtract.Tensor complex.default"),
     (_either, "mul.Tensor multiply.Tensor"),
     (_first, "neg.default mul.Scalar real.default imag.default native_dropout_backward.default"),
     (_dividend, "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode true_divide.Tensor"),
@@ -131,7 +131,6 @@ for _sets, _names in _FAMILIES:
     "aten.bitwise_not.default",
     "aten.nan_to_num.default",
     "aten.polar.default",
-    "aten.complex.default",
     "aten.isin.Scalar_Tensor",
     "aten.prelu.default",
     "aten._prelu_kernel.default",

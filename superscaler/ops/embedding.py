@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superscaler.graph.rule import Call, Local, Operands, Rule
+from superscaler.graph.rule import Call, Dims, Local, Operands, Rule
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument
 from superscaler.ops.registry import rule
 
@@ -69,3 +69,35 @@ def index_select(op: Operands) -> Rule:
         linear=LINEAR_IN_FIRST,
         local=local,
     )
+
+
+@rule(
+    "aten._embedding_bag.default",
+    "aten._embedding_bag_forward_only.default",
+    "aten._embedding_bag_backward.default",
+    "aten._embedding_bag_dense_backward.default",
+    "aten._embedding_bag_per_sample_weights_backward.default",
+)
+def bags(op: Operands) -> Rule:
+    """Bags of a flat list of rows, whose ends are data: only the width can be split.
+
+    Bags of one size are lookups and a sum (`trace/bags.py`).
+    """
+    of_weights = "per_sample" in op.target
+    is_backward = "backward" in op.target
+    build = RuleBuilder()
+    width = build.axis("h", op.inputs[0][-1], reduce="sum" if of_weights else None)
+
+    shapes = (*op.inputs, *op.outputs)
+    table = 1 if of_weights else len(op.inputs) if is_backward else 0
+
+    def operand(i: int, shape: tuple[int, ...]) -> Dims:
+        """Bags, or rows of the list, which have one axis wherever they are as many."""
+        if not shape:
+            return ()
+        name = ROWS if i == table else f"n{shape[0]}"
+        return (build.axis(name, shape[0], frozen=True), width)[: len(shape)]
+
+    operands = [operand(i, shape) for i, shape in enumerate(shapes)]
+    inputs, outputs = operands[: len(op.inputs)], operands[len(op.inputs) :]
+    return build.rule(inputs, outputs, linear=LINEAR_IN_FIRST if is_backward else ())

@@ -62,6 +62,27 @@ def linear(op: Operands) -> Rule:
     return build.rule(inputs, (out,), linear=IN_EACH)
 
 
+@rule("aten._trilinear.default")
+def trilinear(op: Operands) -> Rule:
+    """The product of three tensors, each with dims of one put in, summed over some dims.
+
+    `nn.Bilinear` and its gradients, as "b i, o i j, b j -> b o" say.
+    """
+    summed = {d % (len(op.inputs[0]) + len(op.args[3])) for d in op.args[6]}
+    build = RuleBuilder()
+
+    def operand(shape: tuple[int, ...], expanded: list[int]) -> Dims:
+        places = [d for d in range(len(shape) + len(expanded)) if d not in expanded]
+        return tuple(
+            build.axis(f"d{d}", n, reduce="sum" if d in summed else None)
+            for d, n in zip(places, shape)
+        )
+
+    inputs = [operand(shape, expanded) for shape, expanded in zip(op.inputs, op.args[3:6])]
+    out = operand(op.outputs[0], sorted(summed))
+    return build.rule(inputs, (out,), linear=(frozenset({0}), frozenset({1}), frozenset({2})))
+
+
 @rule("superscaler.grouped_mm.default", "aten._grouped_mm.default")
 def grouped_mm(op: Operands) -> Rule:
     """Rows by group times the group's matrix, or products over a dim that is grouped.

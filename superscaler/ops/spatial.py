@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superscaler.graph.rule import Call, Local, LocalFunction, Operands, Rule, RuleFunction
+from superscaler.graph.rule import Call, Dims, Local, LocalFunction, Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, with_args
 from superscaler.ops.registry import RULES, rule
 
@@ -138,17 +138,51 @@ def repeat(op: Operands) -> Rule:
     return build.rule((inside,), (outside,), linear=LINEAR_IN_FIRST, local=local)
 
 
-@rule("aten.grid_sampler_2d.default")
+@rule("aten.grid_sampler_2d.default", "aten.grid_sampler_3d.default")
 def grid_sampler(op: Operands) -> Rule:
-    """Samples and channels are parallel, positions frozen."""
+    """Samples, channels and the places looked up are parallel, pixels frozen."""
     build = RuleBuilder()
-    (batch, channels, *image), (_, *grid) = op.inputs
-    n, c = build.axis("n", batch), build.axis("c", channels)
-    places = build.dims("q", grid[:-1], frozen=True)
-    pixels = build.dims("p", image, frozen=True)
-    pair = build.axis("xy", grid[-1], frozen=True)
+    image, grid, result = _sampled(build, op.inputs[0], op.inputs[1])
+    return build.rule((image, grid), (result,), linear=LINEAR_IN_FIRST)
+
+
+@rule("aten.grid_sampler_2d_backward.default", "aten.grid_sampler_3d_backward.default")
+def grid_sampler_backward(op: Operands) -> Rule:
+    """Gradients: of the image a sum over places, of the grid one over channels."""
+    build = RuleBuilder()
+    image, grid, result = _sampled(build, op.inputs[1], op.inputs[2], reduce="sum")
+    outside = [
+        dims if is_wanted else ((),) * len(shape)
+        for dims, is_wanted, shape in zip((image, grid), op.args[6], op.outputs)
+    ]
+    return build.rule((result, image, grid), outside, linear=LINEAR_IN_FIRST)
+
+
+def _sampled(
+    build: RuleBuilder, image: tuple[int, ...], grid: tuple[int, ...], reduce: str | None = None
+) -> tuple[Dims, Dims, Dims]:
+    """The dims of an image, of the grid of its places, and of the pixels looked up there."""
+    n, c = build.axis("n", image[0]), build.axis("c", image[1], reduce=reduce)
+    pixels = build.dims("p", image[2:], frozen=True)
+    places = build.dims("q", grid[1:-1], reduce=reduce)
+    coordinates = build.axis("xy", grid[-1], frozen=True)
+    return (n, c, *pixels), (n, *places, coordinates), (n, c, *places)
+
+
+@rule("aten.affine_grid_generator.default")
+def affine_grid(op: Operands) -> Rule:
+    """The places that a matrix for each sample moves the pixels' to."""
+    build = RuleBuilder()
+    batch, *matrix = op.inputs[0]
+    n = build.axis("n", batch)
+    rows, columns = build.dims("m", matrix, frozen=True)
+    places = build.dims("q", op.outputs[0][1:-1], frozen=True)
+
+    def local(call: Call, part: Local) -> Call:
+        return with_args(call, {1: [part.size("n"), *call.args[1][1:]]})
+
     return build.rule(
-        ((n, c, *pixels), (n, *places, pair)), ((n, c, *places),), linear=LINEAR_IN_FIRST
+        ((n, rows, columns),), ((n, *places, rows),), linear=LINEAR_IN_FIRST, local=local
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from superscaler.graph.rule import Call, Local, Operands, Rule, RuleFunction
 from superscaler.ops.build import LINEAR_IN_FIRST, RuleBuilder, argument, local_sizes
@@ -170,3 +171,14 @@ def diagonal(op: Operands) -> Rule:
     kept = [dim for d, dim in enumerate(dims) if d not in (first, second)]
     outside = (*kept, build.axis("diagonal", op.outputs[0][-1], frozen=True))
     return build.rule((dims,), (outside,), linear=LINEAR_IN_FIRST, is_view=True)
+
+
+@rule("aten.diagonal_backward.default")
+def diagonal_backward(op: Operands) -> Rule:
+    """The gradient of a diagonal in a tensor of zeros."""
+    args = (op.args[0], *op.args[2:])
+    forward = Operands("aten.diagonal.default", args, {}, op.outputs, op.inputs)
+    found = diagonal(forward)
+    return replace(
+        found, inputs=found.outputs, outputs=found.inputs, local=local_sizes(1), is_view=False
+    )

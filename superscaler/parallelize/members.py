@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import json
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,14 +22,28 @@ from superscaler.errors import ParallelizeError
 from superscaler.runtime.communicator import Communicator
 from superscaler.runtime.failures import PeerFailure
 from superscaler.runtime.program import Source
-from superscaler.runtime.world import Launch, World
+from superscaler.runtime.world import Launch, World, tell_failure_alone
 
 _COMPILE_TIMEOUT = timedelta(hours=2)
+_TELL_TIMEOUT_S = 5.0
+_GRACE_S = 1.0  # for the process that failed first to say so, before this one ends
 _EXIT_TIMEOUT_S = 30.0  # then torchrun deals with the process that has not come
 _NUM_SAMPLED = 4096  # elements of a tensor that are compared
 
 _world: World | None = None  # a process is in one world, whatever number of steps it trains
 _num_meetings = 0
+
+
+def is_told_elsewhere(message: str) -> bool:
+    """Whether another process failed first, and so tells of it, which it is given time for: that
+    the first process ends is torchrun's signal to end all. The others hear of this failure."""
+    if _world is not None:
+        first = _world.tell_failure(message)
+    else:
+        first = tell_failure_alone(Launch.from_environment(), message, _TELL_TIMEOUT_S)
+    if first is not None:
+        time.sleep(_GRACE_S)
+    return first is not None
 
 
 class Members:

@@ -18,8 +18,9 @@ from superscaler.errors import ParallelizeError
 from superscaler.parallelize.eager import EagerExecutor
 from superscaler.parallelize.form import Form, batch_form
 from superscaler.parallelize.guard import ModelGuard
-from superscaler.parallelize.members import Members
+from superscaler.parallelize.members import Members, is_told_elsewhere
 from superscaler.parallelize.program import make_program
+from superscaler.parallelize.uncaught import show_uncaught
 from superscaler.parallelize.weights import fill_model, whole_state
 from superscaler.policies import as_plan
 from superscaler.runtime import RankExecutor, RankProgram, load_rank
@@ -75,6 +76,8 @@ def parallelize(
     seed : of dropout and other random operators, and of weights on the meta device.
     timeout : seconds that processes wait for each other to start.
     """
+
+    show_uncaught(is_told_elsewhere)
 
     def decorate(step: Step) -> ParallelStep:
         return ParallelStep(

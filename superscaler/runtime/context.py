@@ -105,9 +105,7 @@ class Context:
         sizes = [x.numel() for x in tensors]
 
         def split(flat: torch.Tensor) -> list[torch.Tensor]:
-            return [
-                x.view(shape) for x, shape in zip(flat.split_with_sizes(sizes), shapes, strict=True)
-            ]
+            return _views(flat, sizes, shapes)
 
         return _items(reduced.then(split), len(tensors))
 
@@ -127,9 +125,7 @@ class Context:
         shapes = [shape for _, _, _, shape in items]
 
         def split(flat: torch.Tensor) -> list[torch.Tensor]:
-            return [
-                x.view(shape) for x, shape in zip(flat.split_with_sizes(sizes), shapes, strict=True)
-            ]
+            return _views(flat, sizes, shapes)
 
         return _items(reduced.then(split), len(items))
 
@@ -189,9 +185,7 @@ class Context:
         received = self.recv(frm, (sum(sizes),), dtype)
 
         def split(flat: torch.Tensor) -> list[torch.Tensor]:
-            return [
-                x.view(shape) for x, shape in zip(flat.split_with_sizes(sizes), shapes, strict=True)
-            ]
+            return _views(flat, sizes, shapes)
 
         if isinstance(received, torch.Tensor):
             return list(split(received))
@@ -265,8 +259,13 @@ def _cut(x: torch.Tensor, slots: Shape, dim: int, count: int) -> torch.Tensor:
 
 
 def _views(flat: torch.Tensor, sizes: list[int], shapes: Sequence[Shape]) -> list[torch.Tensor]:
+    """The parts of a message. Those behind an odd number of elements are copied, for pairs that
+    are read as complex numbers have to start at an even one."""
     parts = flat.split_with_sizes(sizes)
-    return [x.view(shape) for x, shape in zip(parts, shapes, strict=True)]
+    return [
+        (part.clone() if part.storage_offset() % 2 else part).view(shape)
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
 
 
 def _items(pending: Pending, count: int) -> list[Value]:

@@ -15,6 +15,7 @@ from superscaler.runtime.context import Context
 from superscaler.runtime.data import BatchPlacer, as_dtype
 from superscaler.runtime.explain import TaskExplainer
 from superscaler.runtime.failures import WeightsError
+from superscaler.runtime.groups import optimizer_of_parts, stand_in
 from superscaler.runtime.kernels.attention_block import merge
 from superscaler.runtime.pending import Pending, resolve
 from superscaler.runtime.program import Key, Placed, RankProgram
@@ -39,8 +40,9 @@ class RankExecutor:
 
     Parameters
     ----------
-    optimizer : called once, with the list of the trained parameters' local parts (not at all on a
-        rank that has none); None for programs without an update.
+    optimizer : called with the list of the trained parameters' local parts (not at all on a rank
+        that has none), and, where these are not all of them whole, with stand-ins of all before
+        that, which show the groups (see `groups`); None for programs without an update.
     seed : of the random operators; together with the step's number it fixes every draw.
     record_gradients : keep every gradient that reaches the optimizer in `gradients`.
     trained_by : an executor of another program (for batches of another shape) whose parameters,
@@ -225,10 +227,16 @@ class RankExecutor:
         return torch.zeros(placed.shape, dtype=as_dtype(entry["dtype"]), device=self.device)
 
     def _make_optimizer(self, factory: OptimizerFactory | None) -> torch.optim.Optimizer | None:
-        trained = [
-            self.parameters[placed.key] for placed in self.program.parameters if placed.trained
-        ]
-        return factory(trained) if factory is not None and trained else None
+        trained = [(p.name, self.parameters[p.key]) for p in self.program.parameters if p.trained]
+        if factory is None or not trained:
+            return None
+        entries = self.program.manifest["parameters"]
+        order = self.program.manifest.get("order", [name for name, _ in trained])
+        wholes = {
+            name: stand_in(entries[name]["shape"], as_dtype(entries[name]["dtype"]), self.device)
+            for name in order
+        }
+        return optimizer_of_parts(factory, trained, wholes)
 
     def _canonical_names(self) -> dict[str, str]:
         entries = {**self.program.manifest["parameters"], **self.program.manifest["buffers"]}

@@ -50,7 +50,7 @@ class ProcessCommunicator(Communicator):
         self._num_received: dict[int, int] = {}
 
     def all_reduce(self, buffer: torch.Tensor, ranks: Ranks, op: str) -> Pending:
-        work = dist.all_reduce(buffer, _OPS[op], self._group(ranks), async_op=True)
+        work = dist.all_reduce(real_view(buffer), _OPS[op], self._group(ranks), async_op=True)
         return _after(work, buffer)
 
     def all_gather(self, part: torch.Tensor, ranks: Ranks) -> Pending:
@@ -58,14 +58,15 @@ class ProcessCommunicator(Communicator):
         if not self._is_nccl and part.nbytes >= LARGE_BYTES:
             return self._gather_directly(gathered, part, ranks)
         group = self._group(ranks)
-        work = _ALL_GATHER(gathered.view(-1), part.view(-1), group, async_op=True)
+        work = _ALL_GATHER(_flat(gathered), _flat(part), group, async_op=True)
         return _after(work, gathered).then(lambda rows: in_order_of(ranks, rows))
 
     def reduce_scatter(self, parts: torch.Tensor, ranks: Ranks, op: str) -> Pending:
         if self._is_nccl:
             reduced = torch.empty_like(parts[0])
             group, parts = self._group(ranks), ascending(ranks, parts)
-            work = _REDUCE_SCATTER(reduced.view(-1), parts.view(-1), _OPS[op], group, async_op=True)
+            flat = (_flat(reduced), _flat(parts))
+            work = _REDUCE_SCATTER(*flat, _OPS[op], group, async_op=True)
             return _after(work, reduced, parts)
         if parts[0].nbytes >= LARGE_BYTES:
             return self._reduce_directly(parts, ranks, op)
@@ -75,11 +76,12 @@ class ProcessCommunicator(Communicator):
 
     def all_to_all(self, parts: torch.Tensor, ranks: Ranks) -> Pending:
         came, parts = torch.empty_like(parts), ascending(ranks, parts)
-        work = dist.all_to_all_single(came, parts, group=self._group(ranks), async_op=True)
+        views = (real_view(came), real_view(parts))
+        work = dist.all_to_all_single(*views, group=self._group(ranks), async_op=True)
         return _after(work, came, parts).then(lambda rows: in_order_of(ranks, rows))
 
     def broadcast(self, buffer: torch.Tensor, ranks: Ranks, root: int) -> Pending:
-        work = dist.broadcast(buffer, root, self._group(ranks), async_op=True)
+        work = dist.broadcast(real_view(buffer), root, self._group(ranks), async_op=True)
         return _after(work, buffer)
 
     def transfer(self, sends: Sends, receives: Receives) -> Pending:
@@ -162,15 +164,20 @@ class ProcessCommunicator(Communicator):
         return Pending(finish)
 
     def _receive(self, receives: Receives) -> list[Any]:
-        return [dist.irecv(x, rank, tag=_next(self._num_received, rank)) for x, rank in receives]
+        return [
+            dist.irecv(real_view(x), rank, tag=_next(self._num_received, rank))
+            for x, rank in receives
+        ]
 
     def _send(self, sends: Sends) -> list[Any]:
-        return [dist.isend(x, rank, tag=_next(self._num_sent, rank)) for x, rank in sends]
+        return [
+            dist.isend(real_view(x), rank, tag=_next(self._num_sent, rank)) for x, rank in sends
+        ]
 
     def _transfer_together(self, sends: Sends, receives: Receives) -> list[Any]:
         """One NCCL group call: alone, two ranks that each send first would block each other."""
-        ops = [dist.P2POp(dist.isend, x, to) for x, to in sends]
-        ops += [dist.P2POp(dist.irecv, x, sender) for x, sender in receives]
+        ops = [dist.P2POp(dist.isend, real_view(x), to) for x, to in sends]
+        ops += [dist.P2POp(dist.irecv, real_view(x), sender) for x, sender in receives]
         if not ops:
             return []
         works: list[Any] = dist.batch_isend_irecv(ops)
@@ -191,6 +198,18 @@ def destroy_groups() -> None:
     """
     dist.barrier()  # a peer that still sends to this rank would see a closed connection
     dist.destroy_process_group()
+
+
+def real_view(x: torch.Tensor) -> torch.Tensor:
+    """What a message carries of x: of complex numbers real and imaginary parts, in place.
+
+    Neither Gloo nor NCCL has complex numbers.
+    """
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def _flat(x: torch.Tensor) -> torch.Tensor:
+    return real_view(x).view(-1)
 
 
 def ascending(ranks: Ranks, parts: torch.Tensor) -> torch.Tensor:

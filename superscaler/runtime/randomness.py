@@ -10,7 +10,7 @@ model and the operator numbered n in the graph draw the same numbers. Calls that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import pi
+from math import pi, sqrt
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def feature_dropout(next_id: NextId, x: Tensor, p: float, train: bool) -> Tensor
     """Whole channels: one draw for each [sample, channel]."""
     if not train or p == 0:
         return x
-    ones = x.new_ones(x.shape[:2]).view([*x.shape[:2]] + [1] * (x.dim() - 2))
+    ones = x.new_ones(x.shape[:2], dtype=_real(x.dtype)).view([*x.shape[:2]] + [1] * (x.dim() - 2))
     return x * torch.ops.superscaler.dropout(ones, p, next_id(), [])
 
 
@@ -146,15 +146,29 @@ def exponential_(
 def _uniform(
     next_id: NextId, size: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
+    """Of complex numbers both parts."""
+    real = _real(dtype)
+    if real is not dtype:
+        parts = [_uniform(next_id, size, real, device) for _ in range(2)]
+        return torch.complex(*parts)
     return torch.ops.superscaler.uniform(list(size), next_id(), [], dtype=dtype, device=device)
 
 
 def _normal(
     next_id: NextId, size: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Box-Muller on two draws; 1 - u lies in (0, 1]."""
+    """Box-Muller on two draws; 1 - u lies in (0, 1]. Complex numbers have the variance 1 as well,
+    half of it in each part."""
+    real = _real(dtype)
+    if real is not dtype:
+        parts = [_normal(next_id, size, real, device) * sqrt(0.5) for _ in range(2)]
+        return torch.complex(*parts)
     radius = (1 - _uniform(next_id, size, dtype, device)).log().mul(-2).sqrt()
     return radius * (_uniform(next_id, size, dtype, device) * (2 * pi)).cos()
+
+
+def _real(dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_real() if dtype.is_complex else dtype
 
 
 RANDOM: dict[torch._ops.OpOverload, Callable[..., Tensor]] = {

@@ -70,7 +70,7 @@ class World:
         """
         self.launch = launch
         self.device = _device(launch)
-        self._store = PrefixStore(f"superscaler/{launch.attempt}", _store(launch, timeout_s))
+        self._store = _of_attempt(launch, _store(launch, timeout_s))
         _meet(self._store, launch, timeout_s)
         is_cuda = self.device.type == "cuda"
         dist.init_process_group(
@@ -99,11 +99,7 @@ class World:
 
         Returns what to say of the first failure if it is another rank's.
         """
-        first = self._store.compare_set(_FAILED, "", f"{self.launch.rank}\n{message}").decode()
-        rank, _, text = first.partition("\n")
-        if rank == str(self.launch.rank):
-            return None
-        return f"rank {self.launch.rank} ends because rank {rank} failed: {text}"
+        return _tell(self._store, self.launch, message)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Wait until every rank is done; then end the watch, the communicators and their groups.
@@ -127,12 +123,38 @@ class World:
         """
         if self.launch.world_size == 1:
             return None
-        connection = _store(self.launch, 60.0, is_client=True)
-        store = PrefixStore(f"superscaler/{self.launch.attempt}", connection)
+        store = _of_attempt(self.launch, _store(self.launch, 60.0, is_client=True))
         arguments = (store, self.launch.rank)
         watcher = threading.Thread(target=_end_with_others, args=arguments, daemon=True)
         watcher.start()
         return watcher
+
+
+def tell_failure_alone(launch: Launch, message: str, timeout_s: float) -> str | None:
+    """`World.tell_failure` of a process that has not met the others: torchrun hosts the store.
+
+    None as well where the store cannot be reached within `timeout_s`.
+    """
+    if launch.world_size == 1 or not launch.has_agent_store:
+        return None
+    try:
+        store = _of_attempt(launch, _store(launch, timeout_s, is_client=True))
+    except LaunchError:
+        return None
+    return _tell(store, launch, message)
+
+
+def _of_attempt(launch: Launch, store: Any) -> Any:
+    """The part of the store that is this launch's, and not that of one before a restart."""
+    return PrefixStore(f"superscaler/{launch.attempt}", store)
+
+
+def _tell(store: Any, launch: Launch, message: str) -> str | None:
+    first = store.compare_set(_FAILED, "", f"{launch.rank}\n{message}").decode()
+    rank, _, text = first.partition("\n")
+    if rank == str(launch.rank):
+        return None
+    return f"rank {launch.rank} ends because rank {rank} failed: {text}"
 
 
 def _end_with_others(store: Any, rank: int) -> None:

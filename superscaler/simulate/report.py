@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
+from superscaler.ops.flops import operator_flops
 from superscaler.simulate.engine import Span, Timing
 from superscaler.simulate.fold import Network
 from superscaler.simulate.functions import functions_of
@@ -15,7 +16,6 @@ from superscaler.simulate.script import EVERYONE, Await, Compute, Script
 from superscaler.simulate.scripts import ScriptMaker
 from superscaler.simulate.simulation import Event, RankClass, Simulation
 from superscaler.simulate.traffic import sent_by_link, traffic
-from superscaler.simulate.work import flops
 
 
 def report(
@@ -196,9 +196,7 @@ def step_flops(graph: Graph) -> float:
     for op in graph.operators:
         if op.phase is Phase.UPDATE or op.name.endswith(".again"):
             continue
-        inputs = [graph.tensors[t].shape for t in op.inputs]
-        outputs = [graph.tensors[t].shape for t in op.outputs if t >= 0]
-        total += flops(op.target.split(".")[1], inputs, outputs)
+        total += operator_flops(graph, op)
     return total
 
 
@@ -206,10 +204,8 @@ def _main_dtype(graph: Graph) -> str:
     """The dtype of most arithmetic."""
     total: Counter[str] = Counter()
     for op in graph.operators:
-        inputs = [graph.tensors[t].shape for t in op.inputs]
-        outputs = [graph.tensors[t].shape for t in op.outputs if t >= 0]
-        if op.phase is not Phase.UPDATE and inputs and outputs:
-            first = next(t for t in op.outputs if t >= 0)
+        first = next((t for t in op.outputs if t >= 0), -1)
+        if op.phase is not Phase.UPDATE and op.inputs and first >= 0:
             dtype = str(graph.tensors[first].dtype)[6:]
-            total[dtype] += int(flops(op.target.split(".")[1], inputs, outputs))
+            total[dtype] += int(operator_flops(graph, op))
     return max(total, key=lambda d: (total[d], d)) if total else "float32"

@@ -12,6 +12,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator
 from superscaler.graph.tensor import TensorKind
 from superscaler.ops import Operands, Rule, rule_for
+from superscaler.trace.batch_axis import batch_axis
 
 
 class AxisClasses:
@@ -159,7 +160,7 @@ def _collect(
     )
     del cache
     sizes = {i: classes.size[root] for root, i in number.items()}
-    names = _names(graph, slots, factors)
+    names = _names(graph, slots, factors, batch_axis(graph, slots, factors, operators))
     axes = tuple(Axis(i, names.get(i, f"axis{i}"), sizes[i]) for i in range(len(number)))
     return Axes(axes, slots, factors, operators, {a.name: a.id for a in axes})
 
@@ -221,7 +222,10 @@ def _operator_axes(
 
 
 def _names(
-    graph: Graph, slots: tuple[tuple[int, ...], ...], factors: tuple[tuple[int, ...], ...]
+    graph: Graph,
+    slots: tuple[tuple[int, ...], ...],
+    factors: tuple[tuple[int, ...], ...],
+    batch: int | None,
 ) -> dict[int, str]:
     """A name for each axis: the batch's first, then the first parameter dim it touches."""
     names: dict[int, str] = {}
@@ -241,9 +245,8 @@ def _names(
             at += count
 
     leaves = [t for t in graph.batch if t >= 0]
-    firsts = [slots[t][0] for t in leaves if graph.tensors[t].shape and factors[t][0]]
-    if firsts:
-        give(max(sorted(set(firsts)), key=firsts.count), "batch")
+    if batch is not None:
+        give(batch, "batch")
     for t in leaves:
         walk(t, lambda d, name=graph.tensors[t].name: f"{name}:{d}")
     for kind in (TensorKind.PARAM, TensorKind.BUFFER, TensorKind.VALUE):

@@ -28,6 +28,7 @@ from torch._functorch._aot_autograd.descriptors import (
     ParamAOTInput,
     PlainAOTInput,
     PlainAOTOutput,
+    TangentAOTInput,
 )
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -42,7 +43,7 @@ from superscaler.trace.fake import fake_copy, fake_like
 from superscaler.trace.functions import Functions
 from superscaler.trace.masks import masks_as_given
 from superscaler.trace.rewrite import Rewriter
-from superscaler.trace.source import user_line
+from superscaler.trace.source import source_of, user_line
 from superscaler.trace.unseen import unseen_refused
 from superscaler.user_code import UserCode, is_user_file
 
@@ -170,6 +171,11 @@ def _check_result(result: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             raise TraceError(
                 f"metric {name!r} is {_kind(metric)}; metrics are tensors by name (no .item())"
             )
+        if metric.is_complex():
+            raise TraceError(
+                f"metric {name!r} is of {metric.dtype}; return real numbers: its abs(), or its "
+                "real and imag by names of their own"
+            )
         if metric.numel() != 1:
             raise TraceError(
                 f"metric {name!r} has shape {tuple(metric.shape)}; return scalars: its mean() or "
@@ -209,12 +215,14 @@ class _JointModule(nn.Module):
                 self.feeds.append(self._register(spec.target, buffers, flat_names, "b"))
             elif spec.kind is InputKind.CONSTANT_TENSOR:
                 constant = exported.constants[spec.target]
+                line = _where_read(exported.graph_module, spec.arg.name)
                 if constant.requires_grad:
                     raise TraceError(
-                        f"the step trains a tensor of shape {tuple(constant.shape)} that is not a "
-                        "parameter of its model; make it one, and use the step's model, no other"
+                        f"{line}the step trains a tensor of shape {tuple(constant.shape)} that is "
+                        "not a parameter of its model; make it one, and use the step's model, no "
+                        "other"
                     )
-                self.feeds.append(read_constant(constant))
+                self.feeds.append(read_constant(constant, line))
             else:
                 raise TraceError(f"the step reads {spec.target}, a {spec.kind.name}; not supported")
 
@@ -246,6 +254,27 @@ class _JointModule(nn.Module):
         return getattr(self, feed) if isinstance(feed, str) else feed.build()
 
 
+def _where_read(module: torch.fx.GraphModule, name: str) -> str:
+    """The user's line that reads a placeholder first, as the beginning of a message."""
+    found = [node for node in module.graph.find_nodes(op="placeholder") if node.name == name]
+    for reader in found[0].users if found else ():
+        if line := _line_of(reader):
+            return line
+        args = list(reader.args)  # of a part with gradients off: (False, graph, *operands)
+        for at, part in enumerate(args):
+            if isinstance(part, torch.fx.Node) and part.op == "get_attr" and found[0] in args[at:]:
+                inner = getattr(module, str(part.target))
+                inputs = inner.graph.find_nodes(op="placeholder")
+                return _where_read(inner, inputs[args.index(found[0]) - at - 1].name)
+    return ""
+
+
+def _line_of(*nodes: torch.fx.Node) -> str:
+    """The first of the nodes' lines of the user's, as the beginning of a message."""
+    lines = [source_of(node.meta.get("stack_trace") or "") for node in nodes]
+    return next((f"{line}: " for line in lines if line), "")
+
+
 def _describe(
     graph: torch.fx.Graph, module: _JointModule, tensors: list[str], metric_names: tuple[str, ...]
 ) -> Capture:
@@ -260,7 +289,7 @@ def _describe(
                 inputs[node] = ("buffer", module.names[flat])
             case PlainAOTInput(idx=index):
                 inputs[node] = ("input", tensors[index])
-            case _:
+            case TangentAOTInput():
                 tangent = node
     (output,) = graph.find_nodes(op="output")
     plain: dict[int, torch.fx.Node] = {}
@@ -275,18 +304,24 @@ def _describe(
             case InputMutationAOTOutput(mutated_input=BufferAOTInput(target=flat)):
                 buffers[module.names[flat]] = node
             case InputMutationAOTOutput(mutated_input=mutated):
-                _refuse_mutation(mutated, module, tensors)
+                _refuse_mutation(_line_of(node), mutated, module, tensors)
     metrics = tuple((name, plain[1 + i]) for i, name in enumerate(metric_names))
     return Capture(graph, inputs, tangent, plain[0], metrics, grads, buffers)
 
 
-def _refuse_mutation(mutated: Any, module: _JointModule, tensors: list[str]) -> None:
-    name = "a tensor"
+def _refuse_mutation(line: str, mutated: Any, module: _JointModule, tensors: list[str]) -> None:
+    what = "a tensor in place; only buffers may change: make it one (register_buffer)"
     if isinstance(mutated, PlainAOTInput):
-        name = f"batch leaf {tensors[mutated.idx]}"
+        what = (
+            f"batch leaf {tensors[mutated.idx]} in place; only buffers may change: change a clone()"
+        )
     elif isinstance(mutated, ParamAOTInput):
-        name = f"parameter {module.names[mutated.target]}"
-    raise TraceError(f"the step changes {name} in place; only buffers may change")
+        what = (
+            f"parameter {module.names[mutated.target]} in place; only buffers may change: keep "
+            "what the optimizer does not train (an average of weights, say) in buffers "
+            "(register_buffer), or change it after the step"
+        )
+    raise TraceError(f"{line}the step changes {what}")
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ def clip_gradients(
 
 
 def _square_sum(draft: Draft, name: str, grad: int) -> int:
+    if draft.tensors[grad].dtype.is_complex:
+        grad = _as_real(draft, name, grad)
     shape, dtype = draft.tensors[grad].shape, draft.tensors[grad].dtype
     if dtype.itemsize < 4:
         grad = _call(
@@ -44,6 +46,14 @@ def _square_sum(draft: Draft, name: str, grad: int) -> int:
     if not shape:
         return square
     return _call(draft, "aten.sum.default", f"{name}.norm.sum", (), square)
+
+
+def _as_real(draft: Draft, name: str, grad: int) -> int:
+    """Real and imaginary parts, as a last dim of two."""
+    shape, dtype = draft.tensors[grad].shape, draft.tensors[grad].dtype
+    details = {"phase": Phase.BACKWARD, "module": _MODULE, "name": f"{name}.norm.real"}
+    parts = [((*shape, 2), dtype.to_real())]
+    return draft.call("aten.view_as_real.default", (Value(grad),), {}, parts, **details)[0]
 
 
 def _scaled(draft: Draft, name: str, grad: int, factor: int) -> int:

@@ -30,12 +30,15 @@ class Constant:
         return torch.cat(parts).view(self.shape)
 
 
-def read_constant(tensor: Tensor) -> Constant:
-    """Raises TraceError if the constant is large, of many different numbers."""
+def read_constant(tensor: Tensor, line: str) -> Constant:
+    """Raises TraceError, which begins with `line`, if the constant is large, of many different
+    numbers."""
     numbers = tuple(tensor.detach().reshape(-1).tolist()) if tensor.numel() else ()
     if len(numbers) > _MAX_NUMBERS and len(set(numbers)) > 1:
         raise TraceError(
-            f"the step reads a constant tensor of shape {tuple(tensor.shape)}; make it a buffer of "
-            "the model: register_buffer(name, tensor, persistent=False)"
+            f"{line}the step reads a constant tensor of shape {tuple(tensor.shape)}; make it a "
+            "buffer of the model: register_buffer(name, tensor, persistent=False); where it is of "
+            "another module (a frozen teacher), put that module into the model, and let the step "
+            "use it from there"
         )
     return Constant(tuple(tensor.shape), tensor.dtype, numbers)

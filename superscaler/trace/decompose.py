@@ -42,7 +42,7 @@ def var_mean(
     count = prod(x.shape[d] for d in dims)
     center = mean_dim(x, dims, True)
     distance = aten.sub.Tensor(x, center)
-    total = aten.sum.dim_IntList(aten.mul.Tensor(distance, distance), dims, keepdim)
+    total = aten.sum.dim_IntList(_square(distance), dims, keepdim)
     degrees = max(0.0, count - (1 if correction is None else correction))
     variance = aten.div.Tensor(total, degrees)
     return variance, center if keepdim else aten.view.default(center, variance.shape)
@@ -96,9 +96,17 @@ def vector_norm(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """The 2-norm as the root of a sum; other norms stay whole."""
-    if ord != 2 or dtype is not None or not x.dtype.is_floating_point:
+    if ord != 2 or dtype is not None or not (x.is_floating_point() or x.is_complex()):
         return NotImplemented
-    return aten.sqrt.default(aten.sum.dim_IntList(aten.mul.Tensor(x, x), _dims(x, dim), keepdim))
+    return aten.sqrt.default(aten.sum.dim_IntList(_square(x), _dims(x, dim), keepdim))
+
+
+def _square(x: Tensor) -> Tensor:
+    """Of each element the square of its magnitude."""
+    if not x.is_complex():
+        return aten.mul.Tensor(x, x)
+    pairs = aten.view_as_real.default(x)
+    return aten.sum.dim_IntList(aten.mul.Tensor(pairs, pairs), [-1])
 
 
 def _plus(product: Tensor, bias: Tensor, beta: float, alpha: float) -> Tensor:

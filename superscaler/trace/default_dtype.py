@@ -31,17 +31,18 @@ def default_dtype_of(module: fx.GraphModule) -> torch.dtype:
         if isinstance(part, fx.GraphModule):
             for node in part.graph.nodes:
                 if _takes_default(node):
-                    return node.meta["val"].dtype  # type: ignore[no-any-return]
+                    dtype: torch.dtype = node.meta["val"].dtype
+                    return dtype.to_real() if dtype.is_complex else dtype
     return torch.get_default_dtype()
 
 
 def is_promoted(target: str, operands: list[torch.dtype], result: torch.dtype) -> bool:
-    """Whether integers became floating point, in the default dtype."""
+    """Whether integers became floating point, or complex, in the default dtype."""
     return (
         target in _PROMOTING
         and bool(operands)
-        and result.is_floating_point
-        and not any(dtype.is_floating_point for dtype in operands)
+        and _is_inexact(result)
+        and not any(map(_is_inexact, operands))
     )
 
 
@@ -49,7 +50,7 @@ def _takes_default(node: fx.Node) -> bool:
     value = node.meta.get("val")
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+    if not isinstance(value, torch.Tensor) or not _is_inexact(value.dtype):
         return False
     operands = [n.meta["val"].dtype for n in node.all_input_nodes if _is_tensor(n.meta.get("val"))]
     if not operands:
@@ -57,8 +58,12 @@ def _takes_default(node: fx.Node) -> bool:
         return "dtype" in arguments and node.kwargs.get("dtype") is None
     target = str(node.target)
     if target in _CHOOSING:
-        return not any(dtype.is_floating_point for dtype in operands)
+        return not any(map(_is_inexact, operands))
     return is_promoted(target, operands, value.dtype)
+
+
+def _is_inexact(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def _is_tensor(value: Any) -> bool:

@@ -19,6 +19,8 @@ from superscaler.trace.names import module_path
 from superscaler.trace.simplify import Call, simplify
 from superscaler.trace.source import source_of
 
+aten = torch.ops.aten
+
 _PLACEMENT = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 
 
@@ -61,7 +63,11 @@ class Importer:
         if node.target is operator.getitem:
             values, position = node.args
             assert isinstance(values, fx.Node)
+            if values not in self.env:
+                return  # of a check
             self.env[node] = self.env[values][position]
+            return
+        if _is_check(node):
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise TraceError(f"{self._source(node)}: operator {node.target} is not supported")
@@ -172,11 +178,6 @@ class Importer:
                     f"{self._source(node)}: {node.target} gives a number that depends on tensors; "
                     "keep it a tensor"
                 )
-            if item is not None and item.is_complex():
-                raise TraceError(
-                    f"{self._source(node)}: {node.target} gives a complex tensor; use real and "
-                    "imaginary parts (cos and sin)"
-                )
 
     def _refuse_random(self, node: fx.Node, target: torch._ops.OpOverload) -> None:
         if torch.Tag.nondeterministic_seeded in target.tags:
@@ -194,6 +195,15 @@ class Importer:
             )
 
 
+def _is_check(node: fx.Node) -> bool:
+    """Whether the node only raises the error that a kernel of linear algebra reports.
+
+    It is an operator with effects. Without it the results of a singular matrix are not finite.
+    """
+    checks = aten._linalg_check_errors.default
+    return node.target is torch.ops.higher_order.with_effects and node.args[1] is checks
+
+
 def link_backward(draft: Draft, live: list[int]) -> None:
     """Give every backward operator its forward operator, and the module and line if it has none.
 
@@ -203,7 +213,7 @@ def link_backward(draft: Draft, live: list[int]) -> None:
     calls: dict[int, str] = {}
     for number in live:
         op = draft.operators[number]
-        if op.phase is Phase.FORWARD and _is_floating(draft, op):
+        if op.phase is Phase.FORWARD and _is_differentiable(draft, op):
             for seq_nr, call in op.nodes:
                 if calls.setdefault(seq_nr, call) == call:
                     last[seq_nr] = number
@@ -214,9 +224,10 @@ def link_backward(draft: Draft, live: list[int]) -> None:
     _place_sums(draft)
 
 
-def _is_floating(draft: Draft, op: OperatorDraft) -> bool:
+def _is_differentiable(draft: Draft, op: OperatorDraft) -> bool:
     """Whether a gradient can pass through the operator."""
-    return draft.tensors[op.outputs[0]].dtype.is_floating_point
+    dtype = draft.tensors[op.outputs[0]].dtype
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def _inherit(op: OperatorDraft, other: OperatorDraft | None) -> None:
@@ -242,8 +253,4 @@ def _inherit_first(op: OperatorDraft, reader: dict[int, OperatorDraft]) -> None:
 
 def given_tensor(draft: Draft, kind: TensorKind, name: str, tensor: torch.Tensor) -> int:
     """Draft a tensor that exists before the step."""
-    if tensor.is_complex():
-        raise TraceError(
-            f"{kind.value} {name} is of {tensor.dtype}; complex tensors are not supported"
-        )
     return draft.tensor(tuple(tensor.shape), tensor.dtype, kind, name)

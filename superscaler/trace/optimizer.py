@@ -69,7 +69,9 @@ def _two_steps(
     if any(id(p) not in held for p in parameters):
         raise TraceError(
             f"{type(optimizer).__name__} leaves out parameters it was given; pass it all of "
-            "them, and set requires_grad_(False) on those to be left alone"
+            "them, rather than those of a model at hand, and set requires_grad_(False) on those to "
+            "be left alone; they come in the order of model.named_parameters(), so that zip() with "
+            "the names there makes groups by name"
         )
     for _ in range(2):
         for parameter, grad in zip(parameters, grads, strict=True):

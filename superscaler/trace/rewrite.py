@@ -12,6 +12,7 @@ from torch import fx
 from superscaler.errors import TraceError
 from superscaler.runtime.randomness import RANDOM
 from superscaler.trace.attention import attention
+from superscaler.trace.bags import equal_bags, size_of_bags
 from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
 from superscaler.trace.functions import Functions
 from superscaler.trace.linear import linear
@@ -90,6 +91,10 @@ class Rewriter(fx.Interpreter):
             return None
         if target in REPLACEMENTS:
             return REPLACEMENTS[target](*args, **kwargs)
+        if target is aten.embedding_bag.padding_idx and (size := size_of_bags(self.node)):
+            weight, indices, offsets, _, mode, _, row_weights, _, padding_idx = args
+            bags = equal_bags(size, weight, indices, mode, row_weights, padding_idx)
+            return bags, offsets, offsets, offsets
         if target in NUMBERED:
             return NUMBERED[target](self.next_id, *args, **kwargs)
         if target is torch.ops.superscaler.function.default:

@@ -218,6 +218,20 @@ def _cat(draft: Draft, call: Call) -> int | None:
     return call.emit(draft, "aten.cat.default", parts, *call.args[1:])
 
 
+def _conjugate(draft: Draft, call: Call) -> int | None:
+    """A conjugate that is computed, where torch's own is a flag on the same memory: no message
+    between ranks carries the flag."""
+    (number,) = call.args
+    if not isinstance(number, Value):
+        return call.emit(draft, "aten.full.default", [], number.conjugate(), dtype=call.dtype)
+    return call.emit(draft, "aten._conj_physical.default", number)
+
+
+def _negative(draft: Draft, call: Call) -> int | None:
+    """Likewise a negative, such as the imaginary part of a conjugate."""
+    return call.emit(draft, "aten.neg.default", *call.args)
+
+
 def _with_tensor_overload(draft: Draft, call: Call) -> int | None:
     """mul.Scalar(x, 2) is mul.Tensor(x, 2), as most callers have it."""
     target = call.target.replace(".Scalar", ".Tensor")
@@ -266,6 +280,8 @@ RULES: dict[str, Rule] = {
             "aten.alias.default",
             "aten.lift_fresh_copy.default",
             "aten.contiguous.default",
+            "aten.resolve_conj.default",
+            "aten.resolve_neg.default",
         ),
         _drop,
     ),
@@ -283,6 +299,8 @@ RULES: dict[str, Rule] = {
         _view,
     ),
     **dict.fromkeys(_PERMUTES, _permute),
+    "aten._conj.default": _conjugate,
+    "aten._neg_view.default": _negative,
     "aten.expand.default": _expand,
     "aten.select.int": _select,
     "aten.select_backward.default": _select,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
 
 from superscaler.user_code import is_user_file
@@ -23,7 +24,12 @@ def source_of(stack_trace: str) -> str:
 
 def user_line(trace: TracebackType | None) -> str:
     """The innermost user frame of a Python traceback, in the same form."""
-    for frame in reversed(traceback.extract_tb(trace)):
+    return line_of(traceback.extract_tb(trace))
+
+
+def line_of(stack: Sequence[traceback.FrameSummary]) -> str:
+    """The innermost user frame of a stack, in the same form."""
+    for frame in reversed(stack):
         if is_user_file(frame.filename):
             return f"{os.path.basename(frame.filename)}:{frame.lineno}, in {frame.name}"
     return _UNKNOWN

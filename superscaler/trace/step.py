@@ -231,10 +231,7 @@ def _check_step(step: Callable[..., Any]) -> None:
 
 def _check_batch(leaves: dict[str, Any]) -> None:
     for name, leaf in leaves.items():
-        if isinstance(leaf, Tensor):
-            if leaf.is_complex():
-                raise TraceError(f"batch leaf {name} is of {leaf.dtype}; use real numbers")
-        elif not isinstance(leaf, _CONSTANTS):
+        if not isinstance(leaf, (Tensor, *_CONSTANTS)):
             raise TraceError(
                 f"batch leaf {name} is of type {type(leaf).__name__}; a batch is made of tensors "
                 "in dicts, lists and tuples (dict(...) makes a plain dict of a BatchEncoding)"

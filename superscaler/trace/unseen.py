@@ -1,4 +1,5 @@
-"""What a capture would not see, refused: gradient hooks and draws of Python's own generators.
+"""What a capture would not see, refused: gradient hooks, gradients that the step takes itself, and
+draws of Python's own generators.
 
 Reads private attributes of torch; tried with 2.13.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -16,6 +18,8 @@ import torch
 from torch import nn
 
 from superscaler.errors import TraceError
+from superscaler.trace.source import line_of
+from superscaler.user_code import is_user_file
 
 _WAY_OUT = (
     "hooks on gradients are not part of a compiled step; write what it does as a "
@@ -35,10 +39,13 @@ def refuse_gradient_hooks(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def unseen_refused() -> Iterator[None]:
-    """Inside, a tensor takes no gradient hook; raises TraceError afterwards if `random` or numpy
-    drew numbers, which would be the same in every step."""
+    """Inside, a tensor takes no gradient hook and nothing takes gradients; raises TraceError
+    afterwards if `random` or numpy drew numbers, which would be the same in every step."""
     before = _generators()
-    with patch.object(torch.Tensor, "register_hook", _refuse_hook):
+    with (
+        patch.object(torch.Tensor, "register_hook", _refuse_hook),
+        patch.object(torch.autograd, "_engine_run_backward", _refuse_gradients),
+    ):
         yield
     for name, state in _generators().items():
         if before.get(name, state) != state:
@@ -50,6 +57,20 @@ def unseen_refused() -> Iterator[None]:
 
 def _refuse_hook(tensor: torch.Tensor, hook: Any) -> NoReturn:
     raise TraceError(f"the step calls register_hook on a tensor; {_WAY_OUT}")
+
+
+def _refuse_gradients(*_: Any, **__: Any) -> NoReturn:
+    stack = traceback.extract_stack()
+    line = line_of(stack)
+    if any(frame.name == "backward" and not is_user_file(frame.filename) for frame in stack[-4:]):
+        raise TraceError(
+            f"{line}: the step calls backward; let it return the loss and nothing more"
+        )
+    raise TraceError(
+        f"{line}: the step takes gradients itself (torch.autograd.grad or torch.func), which the "
+        "capture cannot follow; leave the term with them out, or write the gradient as forward "
+        "operators (of a linear layer with respect to its input, the product with its weight)"
+    )
 
 
 def _generators() -> dict[str, Any]:

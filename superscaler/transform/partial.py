@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from superscaler.transform.cost import is_heavy
+from superscaler.ops.flops import is_product
 from superscaler.transform.partition import VALUE, Partition, Placed
 
 
@@ -73,7 +73,7 @@ class _Work:
             return False
         largest = max((self.graph.tensors[t].num_bytes for t in operator.inputs), default=0)
         made = max(self.graph.tensors[t].num_bytes for t in operator.outputs if t >= 0)
-        return not is_heavy(operator.target) and made <= largest
+        return not is_product(operator) and made <= largest
 
     def _is_partial(self, tensor: int, reader: int, dim: int) -> bool:
         """Whether the tensor's producer, on the reader's grid, leaves partial sums along `dim`."""

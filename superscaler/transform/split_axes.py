@@ -38,6 +38,7 @@ def axes_of(
                     axes.axes[spot[0]].size,
                     parts,
                 )
+                + taken_apart(graph, axes, spot[0])
             )
         chosen.append(fits[0])
     return list(dict.fromkeys(chosen))
@@ -96,6 +97,16 @@ def indivisible(what: str, axis: str, shown: str, size: int, parts: int) -> str:
         f"{what}: axis {axis} has {shown} elements, not divisible by {parts}; {way}, "
         "or allow uneven parts"
     )
+
+
+def taken_apart(graph: Graph, axes: Axes, axis: int) -> str:
+    """What else helps where the step takes the batch apart, so that `batch` is less than it."""
+    leaves = [t for t in graph.batch if t >= 0 and graph.tensors[t].shape]
+    sizes = [graph.tensors[t].shape[0] for t in leaves if axis in axes.slots[t]]
+    whole = max(sizes, default=0)
+    if axes.axes[axis].name != "batch" or whole <= axes.axes[axis].size:
+        return ""
+    return f", or let the step take its batch of {whole} in fewer parts, or whole"
 
 
 def comes_out(size: int, count: int, uneven: bool) -> bool:

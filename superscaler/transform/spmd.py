@@ -13,11 +13,11 @@ from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
-from superscaler.transform.effect import PLACES, Rank, SplitTable, check_effect
+from superscaler.transform.effect import PLACES, Rank, SplitTable, check_effect, split_entries
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import check_modules, matches
 from superscaler.transform.shards import check_shards
-from superscaler.transform.split_axes import axes_of, comes_out, indivisible
+from superscaler.transform.split_axes import axes_of, comes_out, indivisible, taken_apart
 from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 
@@ -49,10 +49,7 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
             sizes.setdefault(name, set()).add(size)
     _add_cuts(sizes, plan)
     table: SplitTable = {name: {} for name in sizes}
-    entries = list(enumerate(plan.splits))
-    if plan.microbatches > 1 and not any(s.dim == MICROBATCH for s in plan.splits):
-        entries.insert(0, (-1, PlanSplit("batch", MICROBATCH)))
-    for order, split in entries:
+    for order, split in split_entries(plan):
         if split.dim not in table:
             raise PlanError(
                 f"split {split.axis} on {split.dim!r}: no stage has such a mesh dim; "
@@ -63,7 +60,7 @@ def split_table(graph: Graph, axes: Axes, plan: Plan) -> SplitTable:
         own = table[split.dim]
         for number, axis in enumerate(axes_of(graph, axes, split, parts, tuple(own))):
             own[axis] = _ranked(own.get(axis), split, order * PLACES + number)
-    _check_batch(axes, table, sizes)
+    _check_batch(graph, axes, table, sizes)
     return table
 
 
@@ -95,7 +92,7 @@ def _add_cuts(sizes: dict[str, set[int]], plan: Plan) -> None:
             )
 
 
-def _check_batch(axes: Axes, table: SplitTable, sizes: dict[str, set[int]]) -> None:
+def _check_batch(graph: Graph, axes: Axes, table: SplitTable, sizes: dict[str, set[int]]) -> None:
     """Splits of one axis on several mesh dims must divide it together."""
     total: dict[int, list[str]] = {}
     for dim, entries in table.items():
@@ -109,7 +106,8 @@ def _check_batch(axes: Axes, table: SplitTable, sizes: dict[str, set[int]]) -> N
         size = axes.axes[axis].size
         if len(dims) > 1 and size % parts and axes.axes[axis].name == "batch":
             what = f"split batch on {' and '.join(dims)} by {parts}"
-            raise PlanError(indivisible(what, "batch", str(size), size, parts))
+            found = indivisible(what, "batch", str(size), size, parts)
+            raise PlanError(found + taken_apart(graph, axes, axis))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
-from superscaler.transform.cost import flops, is_heavy
+from superscaler.ops.flops import is_product, operator_flops
 
 NEARLY = 0.75  # of another axis's gain: worth it for sharing more products
 
@@ -61,12 +61,12 @@ def _scores(graph: Graph, axes: Axes) -> dict[int, _Score]:
     scores: dict[int, _Score] = {}
     for op in graph.operators:
         own = axes.operators[op.id]
-        work = flops(graph, axes, op.id)
+        work = operator_flops(graph, op)
         usable = {it.axis for it in own.iters if not it.frozen}
         for axis in usable:
             score = scores.setdefault(axis, _Score())
             score.flops += work
-            if is_heavy(op.target):
+            if is_product(op):
                 score.heavy.add(op.id)
         _add_exchanges(graph, axes, op.id, usable, scores)
     return scores

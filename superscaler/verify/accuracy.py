@@ -31,6 +31,8 @@ _OF_DTYPE = {
     torch.float32: Accuracy(1e-3, 1e-5, is_mean=True),
     torch.bfloat16: Accuracy(1e-1, 1e-3, is_mean=True),
     torch.float16: Accuracy(1e-1, 1e-3, is_mean=True),
+    torch.complex128: Accuracy(1e-9, 1e-12),
+    torch.complex64: Accuracy(1e-3, 1e-5, is_mean=True),
 }
 
 
@@ -39,6 +41,11 @@ def accuracy_of(model: torch.nn.Module) -> Accuracy:
     dtypes = {p.dtype for p in model.parameters()} & set(_OF_DTYPE)
     found = [_OF_DTYPE[dtype] for dtype in dtypes] or [_OF_DTYPE[torch.float32]]
     return max(found, key=lambda accuracy: accuracy.tolerance)
+
+
+def widened(x: Tensor) -> Tensor:
+    """The tensor in double precision, real or complex."""
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)
 
 
 def largest(x: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from superscaler.runtime.shards import put, take
-from superscaler.verify.accuracy import largest, relative
+from superscaler.verify.accuracy import largest, relative, widened
 from superscaler.verify.expected import Expected, Tensors
 from superscaler.verify.ranks import Part, RankResult
 from superscaler.verify.report import Row, Verdict
@@ -62,7 +62,7 @@ def _row(
     for rank, value in enumerate(found):
         if value is None:
             return Row(kind, name, _NAN, Verdict.MISSING, f"rank {rank}")
-        error = relative(_difference(value, reference), largest(reference.double()))
+        error = relative(_difference(value, reference), largest(widened(reference)))
         if not error <= worst:
             worst, where = error, f"rank {rank}"
     return Row(kind, name, worst, *_verdict(expected, worst, where))
@@ -104,7 +104,7 @@ def _tensor_row(
     parts: list[tuple[int, Part]],
 ) -> Row:
     """The parts that the ranks hold of one tensor; together they must cover it."""
-    scale, is_rounding = largest(reference.double()), False
+    scale, is_rounding = largest(widened(reference)), False
     if kind == "gradient" and scale < expected.accuracy.rounding * expected.largest_gradient:
         scale, is_rounding = expected.largest_gradient, True
     if kind == "buffer" and scale < expected.accuracy.rounding * _largest_alike(expected, name):
@@ -133,7 +133,7 @@ def _largest_alike(expected: Expected, name: str) -> float:
     """The largest magnitude in the model's buffers of that last name, such as running_mean."""
     last = name.rpartition(".")[2]
     alike = (b for other, b in expected.buffers.items() if other.rpartition(".")[2] == last)
-    return max(largest(buffer.double()) for buffer in alike)
+    return max(largest(widened(buffer)) for buffer in alike)
 
 
 def _verdict(expected: Expected, error: float, where: str) -> tuple[Verdict, str]:
@@ -146,13 +146,13 @@ def _difference(value: Tensor, reference: Tensor) -> float:
     """The largest difference of two tensors of one shape; NaN where they cannot be compared."""
     if value.shape != reference.shape:
         return _NAN
-    return largest(value.detach().cpu().double() - reference.detach().cpu().double())
+    return largest(widened(value.detach().cpu()) - widened(reference.detach().cpu()))
 
 
 def _mean_error(value: Tensor, reference: Tensor) -> float:
     """The relative error in the root mean square."""
-    apart = float((value.double() - reference.double()).norm())
-    return relative(apart, float(reference.double().norm()))
+    apart = float((widened(value) - widened(reference)).norm())
+    return relative(apart, float(widened(reference).norm()))
 
 
 def _replicas_apart(parts: list[tuple[int, Part]]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from superscaler.graph.axis import OperatorAxes
 from superscaler.graph.operator import Operator, Phase
-from superscaler.transform.cost import flops
+from superscaler.ops.flops import operator_flops
 from superscaler.transform.partition import REPLICATE, VALUE, Partition, Placed
 from superscaler.view.units import ranks_text
 
@@ -108,7 +108,8 @@ def _block(module: str, numbers: int) -> tuple[str, str]:
 
 
 def _node(partition: Partition, name: str, ops: list[int]) -> Node:
-    heaviest = max(ops, key=lambda op: (flops(partition.graph, partition.axes, op), -op))
+    graph = partition.graph
+    heaviest = max(ops, key=lambda op: (operator_flops(graph, graph.operators[op]), -op))
     placed = partition.placed[heaviest]
     devices = sorted({int(d) for op in ops for d in partition.placed[op].grid.devices.flat})
     stages = Counter(stage_of(partition.placed[op]) for op in ops)

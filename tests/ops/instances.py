@@ -87,6 +87,8 @@ def views() -> Iterator[Instance]:
     yield instance("aten.alias.default", x)
     yield instance("aten.detach.default", x)
     yield instance("aten.diagonal.default", x, 0, 2, 3)
+    yield instance("aten.diagonal_backward.default", real(4, 3), [4, 6, 3], 0, 1, 2)
+    yield instance("aten.diagonal_backward.default", real(6, 2), [4, 6, 3], -2, 0, -1)
     yield instance("aten.view_as_complex.default", real(4, 6, 2))
     yield instance("aten.view_as_real.default", torch.complex(real(4, 6), real(4, 6)))
 
@@ -115,6 +117,9 @@ def slices() -> Iterator[Instance]:
     yield instance("aten.split_with_sizes.default", x, [6, 6], 1)
     yield instance("aten.split_with_sizes.default", x, [8, 4], 1)
     yield instance("aten.chunk.default", x, 3, 1)
+    for dim in (1, -2):
+        yield instance("aten.glu.default", x, dim)
+        yield instance("aten.glu_backward.default", real(4, 6, 3), x, dim)
     yield instance("aten.cat.default", [real(4, 6), real(4, 6)], -1)
     yield instance("aten.cat.default", [real(4, 6), real(4, 3)], 1)
     yield instance("aten.cat.default", [real(4, 1), real(4, 6)], 1)
@@ -269,7 +274,6 @@ def spatial() -> Iterator[Instance]:
     yield instance("aten.repeat.default", real(4, 1, 6), [2, 3, 5, 1])
     yield instance("aten.pixel_shuffle.default", real(4, 12, 4, 6), 2)
     yield instance("aten.pixel_unshuffle.default", real(4, 3, 4, 6), 2)
-    yield instance("aten.grid_sampler_2d.default", x, real(4, 3, 3, 2), 0, 0, False)
 
 
 def indexing() -> Iterator[Instance]:

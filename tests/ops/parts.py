@@ -239,13 +239,18 @@ def check(one: Instance, *, known: bool = True, rtol: float = 1e-10) -> Rule:
         found = run_in_parts(one, rule, leaves, splits)
         for k, (got, want) in enumerate(zip(found, expected)):
             _assert_same(got, want, rtol, f"{one.target} output {k}, {splits} of {leaves}")
-    if expected[0].is_floating_point():
+    if is_inexact(expected[0]):
         check_linear(one, rule, expected, rtol)
     return rule
 
 
+def is_inexact(x: Tensor) -> bool:
+    """Whether its numbers are rounded: real or complex ones."""
+    return x.is_floating_point() or x.is_complex()
+
+
 def _assert_same(got: Tensor, want: Tensor, rtol: float, what: str) -> None:
-    scale = want.abs().max().item() if want.is_floating_point() and want.numel() else 0.0
+    scale = want.abs().max().item() if is_inexact(want) and want.numel() else 0.0
     if not scale < float("inf"):
         scale = 1.0
     torch.testing.assert_close(
@@ -274,7 +279,7 @@ def check_linear(one: Instance, rule: Rule, expected: Sequence[Tensor], rtol: fl
     """Assert that partial sums in the inputs of a linear set give partial sums of the outputs."""
     generator = torch.Generator().manual_seed(0)
     for positions in rule.linear:
-        if not all(one.inputs[i].is_floating_point() for i in positions):
+        if not all(is_inexact(one.inputs[i]) for i in positions):
             continue
         first, second = list(one.inputs), list(one.inputs)
         for i in positions:

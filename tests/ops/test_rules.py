@@ -2,14 +2,17 @@
 
 import pytest
 from instances import FAMILIES, real
+from layer_instances import LAYERS
 from parts import check, instance
 
 from superscaler.ops.registry import RULES, annotated
 
+CALLS = FAMILIES | LAYERS
 
-@pytest.mark.parametrize("family", FAMILIES)
+
+@pytest.mark.parametrize("family", CALLS)
 def test_parts_are_the_whole(family):
-    for one in FAMILIES[family]():
+    for one in CALLS[family]():
         check(one)
 
 

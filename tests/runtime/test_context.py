@@ -111,6 +111,24 @@ def test_broadcast_from_the_second_of_a_group():
     assert torch.equal(results[2], x)
 
 
+def test_parts_of_a_message_can_be_read_as_complex_numbers():
+    def main(rank, ctx):
+        odd, pairs = torch.ones(3), torch.arange(8.0).view(4, 2)
+        ctx.send_coalesced([odd, pairs], "next")
+        _, came = ctx.recv_coalesced("previous", ((3,), (4, 2)), torch.float32)
+        _, total = ctx.all_reduce_coalesced([odd, pairs], "g")
+        return [torch.view_as_complex(ctx.wait(x)) for x in (came, total)]
+
+    expected = torch.view_as_complex(torch.arange(8.0).view(4, 2))
+
+    def constants(rank):
+        return {"g": RANKS, "next": (rank + 1) % N, "previous": (rank - 1) % N}
+
+    for came, total in run_contexts(N, main, constants):
+        assert torch.equal(came, expected)
+        assert torch.equal(total, N * expected)
+
+
 def test_coalesced_collectives_equal_single_ones():
     torch.manual_seed(0)
     a, b = torch.randn(N, 4), torch.randn(N, 2, 3 * N)

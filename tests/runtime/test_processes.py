@@ -16,7 +16,7 @@ pytestmark = pytest.mark.dist
 
 N = 3
 GROUPS = [[0, 1, 2], [0, 2]]
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.complex64]
 
 
 def constants(rank):
@@ -49,7 +49,8 @@ def primitives(rank, ctx):
     results = []
     for dtype in DTYPES:
         x = (torch.randn(4, 6, generator=generator) * 10).to(dtype)
-        for op in ("sum", "max"):
+        x = x + 2j * x.flip(0) if dtype.is_complex else x
+        for op in ("sum",) if dtype.is_complex else ("sum", "max"):
             results.append(ctx.all_reduce(x, "all", op))
             results.append(ctx.reduce_scatter(x, "all", (4, 2, 3), 2, (4, 2), op))
         results.append(ctx.all_gather(x, "all", (4, 2, 3), 1, (4, 18)))

@@ -42,3 +42,16 @@ def test_permutations() -> None:
     assert found[0].dtype == torch.int64
     first = torch.stack(found)[:, 0].bincount(minlength=6)
     assert first.min() > 60  # each about 100 times
+
+
+def test_complex_numbers_have_the_variance_of_real_ones() -> None:
+    ids = count().__next__
+    drawn = RANDOM[aten.randn.default](ids, [20_000], dtype=torch.complex64)
+    assert drawn.dtype == torch.complex64
+    for part in (drawn.real, drawn.imag):
+        assert abs(part.mean()) < 0.02
+        assert part.var() == pytest.approx(0.5, abs=0.02)
+    assert abs((drawn.real * drawn.imag).mean()) < 0.02
+    uniform = RANDOM[aten.rand.default](ids, [20_000], dtype=torch.complex64)
+    assert not torch.equal(uniform.real, uniform.imag)
+    assert 0 <= uniform.imag.min() < 0.01 < 0.99 < uniform.imag.max() < 1

@@ -1,7 +1,9 @@
 """Orders against the tasks of a program: every task is there, and contradictions are named."""
 
 import pytest
-from subjects import gpt
+import torch
+from subjects import gpt, traced
+from torch import nn
 
 import superscaler as ss
 from superscaler.errors import ScheduleError
@@ -46,11 +48,39 @@ def test_an_order_without_microbatches() -> None:
         ss.compile(gpt().graph, explicit("F0.0 BW0.0", "BW1.0 F1.0", microbatches=1))
 
 
-@pytest.mark.parametrize("order", ["zb_h1", "[F0.0 F0.1 W0.0 W0.1, F1.0 B1.0 W1.0 F1.1 B1.1 W1.1]"])
-def test_weight_gradients_that_are_not_apart(order: str) -> None:
+def test_weight_gradients_that_are_not_apart() -> None:
+    order = "[F0.0 F0.1 W0.0 W0.1, F1.0 B1.0 W1.0 F1.1 B1.1 W1.1]"
     plan = Plan.from_yaml(f"{STAGES}microbatches: 2\norder: {order}\nbackward: fused")
     with pytest.raises(ScheduleError, match=r"line 1: there is no W0.0, since .* backward: fused"):
         ss.compile(gpt().graph, plan)
+
+
+def test_known_orders_skip_weight_gradients_that_are_not_apart() -> None:
+    plans = [
+        Plan.from_yaml(f"{STAGES}microbatches: 4\norder: {order}\nbackward: fused")
+        for order in ("zb_h1", "1f1b")
+    ]
+    zero_bubble, plain = (gpt().compile(plan) for plan in plans)
+    assert zero_bubble.files["program_0.py"] == plain.files["program_0.py"]
+    assert gpt().check(zero_bubble.files).ok
+
+
+@pytest.mark.parametrize(
+    "order", ["zb_h1", "[F0.0 F0.1 W0.0 W0.1, F1.0 F1.1 B1.0 W1.0 B1.1, F2.0 BW2.0 F2.1 BW2.1]"]
+)
+def test_a_stage_without_weights(order: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 1))
+    subject = traced(
+        ss.Workload(
+            step=lambda model, batch: model(batch).mean(),
+            model=model,
+            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+            batch=torch.randn(4, 6),
+        )
+    )
+    stages = ", ".join(f"{{devices: [{i}], modules: ['{i}']}}" for i in range(3))
+    plan = Plan.from_yaml(f"stages: [{stages}]\nmicrobatches: 2\norder: {order}\n")
+    assert subject.check(subject.compile(plan).files).ok
 
 
 def test_a_second_way_through_the_devices() -> None:

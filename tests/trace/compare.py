@@ -15,6 +15,7 @@ from superscaler.graph.graph import Graph
 from superscaler.runtime import kernels
 from superscaler.runtime.reference import Reference, train_reference
 from superscaler.trace import trace
+from superscaler.verify.accuracy import widened
 
 SEED = 3
 
@@ -103,6 +104,7 @@ def assert_equal(trainer: Trainer, reference: Reference, tolerance: float) -> No
     floor = largest * (1e-3 if tolerance < 1e-6 else 1.0)
     for name, value in expected.items():
         assert found[name].dtype == value.dtype or name == "grad_norm", name
-        scale = max(value.double().abs().max().item(), floor) if value.numel() else 1.0
-        error = (found[name].double() - value.double()).abs().max().item() if value.numel() else 0.0
+        scale = max(value.abs().max().item(), floor) if value.numel() else 1.0
+        apart = widened(found[name]) - widened(value)
+        error = apart.abs().max().item() if value.numel() else 0.0
         assert error <= tolerance * scale, f"{name}: error {error:.2e}, scale {scale:.2e}"

@@ -57,6 +57,31 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
     return loss
 
 
+def _penalty(model: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    return grad.square().mean()
+
+
+def _functional_penalty(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.func.grad(lambda x: model(x).sum())(x).square().mean()
+
+
+def _average(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        next(model.parameters()).mul_(0.99)
+    return model(x).sum()
+
+
+TEACHER = [nn.Sequential(nn.Linear(8, 40), nn.Linear(40, 8)).requires_grad_(False)]
+
+
+def _distillation(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        wanted = TEACHER[0](x)
+    return (model(x) - wanted).square().mean()
+
+
 @pytest.mark.parametrize(
     ("step", "message"),
     [
@@ -72,7 +97,7 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
         (lambda m, x: x.sum(), "the loss does not depend on any parameter"),
         (lambda m, x: m(x).detach().sum(), "the loss does not depend on any parameter"),
         (lambda m, x: m(x.add_(1)).sum(), "changes batch leaf batch in place; only buffers may"),
-        (lambda m, x: torch.fft.fft(m(x)).abs().sum(), "gives a complex tensor; use real and"),
+        (lambda m, x: torch.fft.fft(m(x)).sum(), "the loss is of torch.complex64; return a float"),
         (
             lambda m, x: m(x)[torch.multinomial(x[0].abs(), 4)].sum(),
             "random operator aten.multinomial.default",
@@ -82,7 +107,14 @@ def _backward(model: nn.Module, x: Tensor) -> Tensor:
             lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (m(x),)).sum(),
             "operator cond is not supported; write it out",
         ),
-        (_backward, "the step calls backward; let it return the loss"),
+        (
+            _backward,
+            r"test_errors.py:\d+, in _backward: the step calls backward; let it return the",
+        ),
+        (_penalty, r"test_errors.py:\d+, in _penalty: the step takes gradients itself"),
+        (_functional_penalty, r"in _functional_penalty: the step takes gradients itself"),
+        (_average, r"in _average: the step changes parameter weight in place; .* in buffers"),
+        (_distillation, r"in _distillation: the step reads a constant .* put that module into the"),
     ],
 )
 def test_steps(step: Callable[..., Any], message: str) -> None:
@@ -124,7 +156,6 @@ class _With(nn.Module):
         (_With(threading.Lock()), "the model cannot be copied for tracing"),
         (_With(torch.randn(40, 8)), r"a constant tensor of shape \(40, 8\); make it a buffer"),
         (_With(torch.empty(3, device="meta")), "tensor value is on the meta device and is neither"),
-        (nn.Linear(8, 8, dtype=torch.complex64), "param weight is of torch.complex64"),
     ],
 )
 def test_models(model: nn.Module, message: str) -> None:
@@ -137,7 +168,6 @@ def test_models(model: nn.Module, message: str) -> None:
     ("batch", "message"),
     [
         ({"x": torch.ones(4, 8), "other": object()}, "batch leaf other is of type object; a batch"),
-        ({"x": torch.ones(4, 8, dtype=torch.complex64)}, "batch leaf x is of torch.complex64"),
     ],
 )
 def test_batches(batch: Any, message: str) -> None:

@@ -48,17 +48,20 @@ def sequences(
     stage_devices: Sequence[tuple[int, ...]],
     microbatches: int,
     labels: Collection[str] | None = None,
+    is_fused: bool = False,
 ) -> tuple[Macros, ...]:
     """A sequence for each group of devices: `order` is a name or a text (see `parse_order`);
     `stage_devices` are those of each stage, `labels` those of the program's operators (None: not
-    known yet). () where the order is left open.
+    known yet), `is_fused` says that the plan wants no W. () where the order is left open.
+
+    Known orders are by rule: they have the W of stages that have none, which is never run.
 
     Raises ScheduleError for an order that does not fit the stages. That it has every task is
     checked where the tasks are made (`schedule.macros`).
     """
     if order in OPEN or (order in (*KNOWN, NF1B) and microbatches == 1):
         return ()
-    known = labels or [f"backward_{s}" for s in range(len(stage_devices))] + ["weight_0"]
+    known = labels or [f"backward_{s}" for s in range(len(stage_devices))]
     lanes = _lanes(stage_devices)
     if order == NF1B:
         returning = {_stage(label) for label in known if label.startswith(("backward", "weight"))}
@@ -68,8 +71,8 @@ def sequences(
     else:
         made = parse_order(order)
         _check(made, lanes, microbatches)
-    if not any(label.startswith("weight_") for label in known):
-        _check_fused(made)
+        if is_fused:
+            _check_fused(made)
     return tuple(_macros(line) for line in made.lines)
 
 

@@ -206,8 +206,8 @@ class _Search:
         solver.best_bound_callback = clock.on_bound
         status = solver.solve(model.cp, clock)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            note = _ended_note(best.length, self.bound)
-            return replace(best, status="feasible", bound=self.bound, notes=(note,))
+            ended = f"no better order than the best known one was found in {left:.1f} s"
+            return _unproven(best, self.bound, ended)
         proven = max(self.bound, round(solver.best_objective_bound))
         start = self.earliest([solver.value(v) for v in model.start])
         size = length(self.problem, start, self.objective)
@@ -215,8 +215,7 @@ class _Search:
             best = Schedule(start, size, proven, "feasible", "cp-sat")
         if best.length <= proven:
             return replace(best, bound=proven, status="optimal")
-        note = _ended_note(best.length, proven)
-        return replace(best, bound=proven, status="feasible", notes=(note,))
+        return _unproven(best, proven, "the time limit ended the search")
 
     def judged(self, best: Schedule) -> Schedule:
         """With what is proven of it."""
@@ -232,15 +231,6 @@ class _Search:
             return tuple(start)
         early = replay(self.problem, lane_order(self.problem, start))
         return early if fits(self.problem, early) else tuple(start)
-
-
-def _ended_note(length: int, bound: int) -> str:
-    """What to tell where the search ended before `length` was proven the shortest."""
-    return (
-        f"the time limit ended the search; the best order may be up to {1 - bound / length:.1%} "
-        "shorter; give it more time to know: --time-limit SECONDS, or schedule: {time_limit_s: "
-        "SECONDS} in the plan"
-    )
 
 
 class _Clock(cp_model.CpSolverSolutionCallback):
@@ -261,3 +251,13 @@ class _Clock(cp_model.CpSolverSolutionCallback):
             self.bound = max(self.bound, round(bound))
         if self.best:
             self.search.tell(self.best, min(self.bound, self.best))
+
+
+def _unproven(best: Schedule, bound: int, ended: str) -> Schedule:
+    """The best schedule found, with a note of what is open."""
+    most = max(0.0, (best.length - bound) / best.length)
+    note = (
+        f"{ended}; the best order may be up to {most:.1%} shorter; give it more time to know: "
+        "--time-limit SECONDS, or schedule: {time_limit_s: SECONDS} in the plan"
+    )
+    return replace(best, bound=bound, status="feasible", notes=(note,))
