@@ -154,7 +154,14 @@ def run(cell: Cell, verbose: bool) -> Row:
     if mine is None or (theirs is not None and theirs.step_us <= mine.step_us):
         mine = theirs
     seconds = time.perf_counter() - began
-    return Row(cell.name, _best(cell, theirs), _best(cell, mine), least / 1e9, len(search.estimated), seconds)
+    return Row(
+        cell.name,
+        _best(cell, theirs),
+        _best(cell, mine),
+        least / 1e9,
+        len(search.estimated),
+        seconds,
+    )
 
 
 def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:

@@ -96,7 +96,7 @@ def _run_rank(rank: int, size: int, folder: str, jobs: list[Job], rounds: int) -
 def _run(job: Job, rank: int, size: int, rounds: int) -> _RankResult:
     work = load_workload(job.workload, job.settings)
     state = _state(work)
-    batch = work.batch(0) if callable(work.batch) else work.batch
+    batch = work.batch
     program = load_rank(job.files, rank)
     communicator = ProcessCommunicator(program.manifest.get("groups", ()))
     executor = RankExecutor(program, communicator, optimizer=work.optimizer)
