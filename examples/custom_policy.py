@@ -14,15 +14,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 import superscaler as ss
-
-if TYPE_CHECKING:
-    from superscaler.graph.graph import Graph
-    from superscaler.transform import Partition
 
 WORKLOAD = f"{Path(__file__).resolve().parent / 'gpt.py'}:workload"
 SETTINGS = {"layers": "2", "hidden": "64"}
@@ -32,7 +27,7 @@ EMBEDDER = 2
 EMBEDDINGS = ("tokens", "positions", "arange")  # modules, and an operator outside of modules
 
 
-def policy(graph: Graph) -> Partition:
+def policy(graph: ss.Graph) -> ss.Partition:
     """Split, place and order the operators; each primitive gives a new partition."""
     partition = ss.start(graph)
     every = ss.select(graph, "**")

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from superscaler import policies
     from superscaler.cluster import Cluster
-    from superscaler.compiler import compile
+    from superscaler.compiler import CompiledProgram, compile
     from superscaler.errors import SuperScalerError
+    from superscaler.graph.graph import Graph
     from superscaler.ops import register_op
     from superscaler.parallelize import parallelize
-    from superscaler.plan import Plan
+    from superscaler.plan import Plan, PlanSplit, PlanStage
+    from superscaler.simulate.simulation import Simulation
     from superscaler.trace import trace
     from superscaler.transform import (
         Offload,
+        Partition,
         Recompute,
         Replicate,
         Split,
@@ -38,10 +41,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cluster",
+    "CompiledProgram",
+    "Graph",
     "Offload",
+    "Partition",
     "Plan",
+    "PlanSplit",
+    "PlanStage",
     "Recompute",
     "Replicate",
+    "Simulation",
     "Split",
     "SuperScalerError",
     "Workload",
@@ -63,10 +72,16 @@ __all__ = [
 
 _MODULE_OF = {
     "Cluster": "superscaler.cluster",
+    "CompiledProgram": "superscaler.compiler",
+    "Graph": "superscaler.graph.graph",
     "Offload": "superscaler.transform",
+    "Partition": "superscaler.transform",
     "Plan": "superscaler.plan",
+    "PlanSplit": "superscaler.plan",
+    "PlanStage": "superscaler.plan",
     "Recompute": "superscaler.transform",
     "Replicate": "superscaler.transform",
+    "Simulation": "superscaler.simulate.simulation",
     "Split": "superscaler.transform",
     "SuperScalerError": "superscaler.errors",
     "Workload": "superscaler.workload",

@@ -18,6 +18,11 @@ def test_every_public_name_is_there() -> None:
     assert set(ss.__all__) <= set(dir(ss))
 
 
+def test_the_types_of_what_functions_take_and_return() -> None:
+    assert ss.Graph.__name__ == "Graph"
+    assert {ss.Partition, ss.CompiledProgram, ss.Simulation, ss.PlanStage, ss.PlanSplit}
+
+
 def test_importing_the_package_loads_nothing() -> None:
     code = (
         "import sys, superscaler; print([m for m in sys.modules if m.startswith('superscaler.')])"

@@ -1,7 +1,7 @@
 """Our plans against the best conventional one, simulated on V100s at the published sizes.
 
     OMP_NUM_THREADS=1 python tools/bench_plans.py [--models gpt ...] [--devices 4 8 16 32]
-        [--jobs 1] [--out build/bench_plans.md] [--afresh]
+        [--jobs 1] [--out build/bench_plans.md] [--afresh] [--plan PLAN]
 
 A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 to 3 (2 and 3
 without a pipeline), recompute of whole blocks, and 1F1B or interleaved 1F1B with two stages a
@@ -12,10 +12,10 @@ and bidirectional pipelines. The best of either side is simulated whole, by the 
 plans/clusters/v100-32g-8.yaml: microbatches of one sample, a global batch of 256 (evoformer: 128,
 and from one and two blocks a stage), mixed precision (float16 arithmetic under autocast, float32
 parameters, gradients and two float32 states). "out of memory" is above 32e9 bytes on some device.
-Rows of runs before are kept (beside the table, as JSON). Any cell can be recomputed with the
-plan in its row:
+Rows of runs before are kept (beside the table, as JSON). Any number in the table can be recomputed
+from its row, in a minute:
 
-    superscaler simulate examples/gpt.py:workload --set ... --plan PLAN --cluster v100-32g-8x4
+    python tools/bench_plans.py --cells 'swin 32L/512 on 4' --plan 'coshard(hybrid(dp=4, ...), ...)'
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from planning.cells import Cell, cells
 from planning.conventional import conventional
 from planning.measure import Measured, Search
 from planning.ours import of_some_blocks, ours, variants
+from planning.thin import simulated
 
 BEST = 2  # of our kinds of plans, that are varied
 WORTH_VARYING = 1.1  # a kind of plan is, up to so much above the best conventional plan
@@ -86,6 +87,7 @@ class Row:
         return ", ".join(f"{n} {a:.1f} to {b:.1f} s" for n, a, b in both)
 
 
+CONVENTIONS = __doc__[__doc__.index("A conventional plan is") :]
 HEAD = (
     "| cell | conventional | s | GB | ours | s | GB | speed-up | why |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -95,7 +97,6 @@ HEAD = (
 def main() -> None:
     arguments = _arguments()
     out = Path(arguments.out)
-    known = {} if arguments.afresh else _known(out)
     asked = [
         c
         for c in cells()
@@ -103,6 +104,11 @@ def main() -> None:
         and c.devices in arguments.devices
         and arguments.cells in c.name
     ]
+    if arguments.plan:
+        for cell in asked:
+            print(f"{cell.name}: {recomputed(cell, arguments.plan)}", flush=True)
+        return
+    known = {} if arguments.afresh else _known(out)
     new = [c for c in asked if c.name not in known]
     with ProcessPoolExecutor(arguments.jobs) as pool:
         waiting = [pool.submit(run, cell, arguments.verbose) for cell in new]
@@ -120,11 +126,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--devices", nargs="*", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--cells", default="", help="only those whose name has this in it")
+    parser.add_argument("--plan", default="", help="simulate this one in each of those cells")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="every plan tried, to stderr")
     parser.add_argument("--afresh", action="store_true", help="forget the rows of runs before")
     parser.add_argument("--out", default="build/bench_plans.md")
     return parser.parse_args()
+
+
+def recomputed(cell: Cell, plan: str) -> str:
+    """A plan of a cell, at full depth, with all microbatches."""
+    found = simulated(cell, cell.full_depth, plan, cell.global_batch, cell.cluster)
+    return f"{found.step_us / 1e6:.2f} s, {found.peak_bytes / 1e9:.1f} GB"
 
 
 def run(cell: Cell, verbose: bool) -> Row:
@@ -141,7 +154,14 @@ def run(cell: Cell, verbose: bool) -> Row:
     if mine is None or (theirs is not None and theirs.step_us <= mine.step_us):
         mine = theirs
     seconds = time.perf_counter() - began
-    return Row(cell.name, _best(theirs), _best(mine), least / 1e9, len(search.estimated), seconds)
+    return Row(
+        cell.name,
+        _best(cell, theirs),
+        _best(cell, mine),
+        least / 1e9,
+        len(search.estimated),
+        seconds,
+    )
 
 
 def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:
@@ -154,10 +174,10 @@ def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:
     return search.best(list(dict.fromkeys([*kinds, *varied, *some])), to_beat)
 
 
-def _best(found: Measured | None) -> Best | None:
+def _best(cell: Cell, found: Measured | None) -> Best | None:
     if found is None:
         return None
-    plan = found.candidate.plan(0).replace("microbatches=0", "microbatches=...")
+    plan = found.candidate.plan(cell.global_batch // found.candidate.samples)
     times = (found.step_us / 1e6, found.compute_us / 1e6, found.exposed_us / 1e6)
     return Best(plan, *times, found.peak_bytes / 1e9)
 
@@ -202,7 +222,8 @@ def _write(out: Path, known: dict[str, Row]) -> None:
     rows = sorted(known.values(), key=lambda row: order.index(row.cell))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    out.write_text("\n".join([HEAD, *(text(row) for row in rows), "", summary(rows)]) + "\n")
+    lines = [HEAD, *(text(row) for row in rows), "", summary(rows), "", CONVENTIONS]
+    out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

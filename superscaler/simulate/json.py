@@ -88,11 +88,6 @@ def simulation_from_json(text: str, origin: str = "simulation") -> Simulation:
         ) from None
 
 
-def write_simulation(simulation: Simulation, path: str | Path) -> None:
-    """Write the file that `read_simulation` reads."""
-    Path(path).write_text(simulation_to_json(simulation))
-
-
 def read_simulation(path: str | Path) -> Simulation:
     """A simulation from its file. Raises SimulateError when there is none, or it is malformed."""
     try:

@@ -99,7 +99,7 @@ def _run(job: Job, rank: int, size: int, rounds: int) -> _RankResult:
     work = load_workload(job.workload, job.settings)
     work = work if job.dtype is None else cast(work, job.dtype)
     state = _state(work)
-    batch = work.batch(0) if callable(work.batch) else work.batch
+    batch = work.batch
     program = load_rank(job.files, rank)
     communicator = ProcessCommunicator(program.manifest.get("groups", ()))
     executor = RankExecutor(program, communicator, optimizer=work.optimizer)
