@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from superscaler.cluster import Cluster, ClusterLike, as_cluster
+from superscaler.cluster import Cluster, ClusterLike, ProfileLike, as_cluster, as_profile
+from superscaler.cluster.profile import Profile
 from superscaler.emit.assemble import assemble
 from superscaler.emit.files import fingerprint, write_files
 from superscaler.emit.listing import Listing
@@ -89,7 +90,11 @@ class CompiledProgram:
         return validate_files(self.files)
 
     def simulate(
-        self, cluster: ClusterLike | None = None, profile: Any = None, *, name: str = ""
+        self,
+        cluster: ClusterLike | None = None,
+        profile: ProfileLike | None = None,
+        *,
+        name: str = "",
     ) -> Simulation:
         """Times, lanes and memory of one step, without running it.
 
@@ -99,7 +104,7 @@ class CompiledProgram:
         """
         from superscaler.simulate.simulate import simulate
 
-        found = simulate(self, as_cluster(cluster) or self.cluster, profile, name=name)
+        found = simulate(self, as_cluster(cluster) or self.cluster, as_profile(profile), name=name)
         plan = self.plan.to_yaml() if self.plan else ""
         return replace(found, plan=plan, schedule=self._schedule_facts())
 
@@ -132,11 +137,13 @@ def compile(
     *,
     axes: Axes | None = None,
     header: dict[str, Any] | None = None,
+    profile: ProfileLike | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> CompiledProgram:
     """Compile a traced step under a plan.
 
-    `progress` is told of every better order that the solver finds, where the plan's order is auto.
+    `profile` has measured times of operators and links, for what the scheduler decides; `progress`
+    is told of every better order that the solver finds, where the plan's order is auto.
 
     `plan` is a plan, its file, a policy call as text, a partition made with the primitives, or a
     function that makes such a partition of a graph; `cluster` a cluster, its file, or its name.
@@ -144,20 +151,22 @@ def compile(
     Raises PlanError, TransformError, ScheduleError or MaterializeError when the plan cannot be
     honoured; nothing is changed silently.
     """
-    cluster, plan, placed = as_cluster(cluster), _chosen(plan, graph), None
+    cluster, profile = as_cluster(cluster), as_profile(profile)
+    plan, placed = _chosen(plan, graph), None
     if isinstance(plan, Partition):
         partition = plan
         _check_same_graph(graph, partition.graph)
     else:
         axes = axes or infer_axes(graph)
-        placed = _placed(graph, axes, plan, cluster or Cluster(plan.num_devices), progress)
+        at = cluster or Cluster(plan.num_devices)
+        placed = _placed(graph, axes, plan, at, profile, progress)
         plan = placed.plan if placed else plan
         partition = partition_of(graph, plan, axes)
     cluster = cluster or Cluster(partition.num_devices)
     program = _materialized(partition, cluster)
     ordered = None
     if isinstance(plan, Plan):
-        program, ordered = _scheduled(program, plan, cluster, placed, progress)
+        program, ordered = _scheduled(program, plan, cluster, profile, placed, progress)
     listing = assemble(program)
     text = _plan_text(plan, program, ordered) if isinstance(plan, Plan) else ""
     head = {"plan": text, "cluster": cluster.to_dict(), **(header or {})}
@@ -192,18 +201,20 @@ def _scheduled(
     program: Program,
     plan: Plan,
     cluster: Cluster,
+    profile: Profile | None,
     placed: PlacedPlan | None,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[Program, Ordered | None]:
     """The program with what the plan leaves to the scheduler: the order, the copies ahead."""
     schedule, is_auto = plan.schedule, plan.offload.ahead == "auto"
     if plan.order != "auto":
-        return (best_ahead(program, cluster) if is_auto else program), None
+        return (best_ahead(program, cluster, profile) if is_auto else program), None
 
     def order(candidate: Program, time_limit_s: float) -> Ordered:
         return best_order(
             candidate,
             cluster,
+            profile,
             time_limit_s=time_limit_s,
             objective=schedule.objective,
             progress=progress,
@@ -211,7 +222,7 @@ def _scheduled(
         )
 
     if is_auto:
-        ordered = best_ahead_and_order(program, cluster, order, schedule.time_limit_s)
+        ordered = best_ahead_and_order(program, cluster, order, schedule.time_limit_s, profile)
     else:
         ordered = order(program, schedule.time_limit_s)
     return ordered.program, ordered
@@ -222,6 +233,7 @@ def _placed(
     axes: Axes,
     plan: Plan,
     cluster: Cluster,
+    profile: Profile | None,
     progress: Callable[[Progress], None] | None,
 ) -> PlacedPlan | None:
     """The plan with stages where the scheduler puts them; None where the plan has placed them. Half
@@ -236,6 +248,7 @@ def _placed(
         rest,
         cluster,
         lambda probe: _materialized(partition_of(graph, probe, axes), cluster),
+        profile,
         time_limit_s=half,
         progress=progress,
     )

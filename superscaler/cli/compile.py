@@ -15,6 +15,7 @@ from superscaler.cli.options import (
     Devices,
     Dtype,
     PlanText,
+    ProfileFile,
     Settings,
     TimeLimit,
     WorkloadName,
@@ -41,6 +42,7 @@ def compile_command(
     cluster: ClusterName = None,
     dtype: Dtype = None,
     time_limit: TimeLimit = None,
+    profile: ProfileFile = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -64,7 +66,15 @@ def compile_command(
     start = time.perf_counter()
     with progress(f"loading {workload}") as say:
         program = compile_named(
-            workload, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+            workload,
+            plan,
+            settings,
+            devices,
+            cluster,
+            dtype,
+            say,
+            time_limit=time_limit,
+            profile=profile,
         )
         folder = program.save(out or default_folder(workload))
     seconds = time.perf_counter() - start
@@ -85,6 +95,7 @@ def compile_named(
     say: Say,
     *,
     time_limit: float | None = None,
+    profile: Path | None = None,
 ) -> CompiledProgram:
     """The program of a workload and a plan as the user names them."""
     read = read_plan(plan, devices, time_limit)  # before the seconds that loading and tracing take
@@ -94,7 +105,8 @@ def compile_named(
     graph = trace_workload(made)
     say(f"compiling for {read.num_devices} devices")
     header = manifest_header(workload, settings, dtype)
-    return ss.compile(graph, read, machine, header=header, progress=order_progress(say))
+    told = order_progress(say)
+    return ss.compile(graph, read, machine, header=header, profile=profile, progress=told)
 
 
 def order_progress(say: Say) -> Callable[[Progress], None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,6 +92,16 @@ TimeLimit = Annotated[
         metavar="SECONDS",
         help="How long the solver may search, for a plan with order: auto or a free placement. "
         "[default: as the plan says, else 30]",
+        show_default=False,
+    ),
+]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        help="Measured times of operators and links, as `superscaler profile` writes them; "
+        "goes with --cluster build/measured.yaml, which it writes, too.",
         show_default=False,
     ),
 ]
@@ -201,8 +212,6 @@ def read_cluster(name: str | None) -> Cluster | None:
 
 def manifest_header(name: str, pairs: list[str] | None, dtype: str | None) -> dict[str, Any]:
     """What a program has to know to be trained later: its workload, settings and dtype."""
-    from pathlib import Path
-
     file, _, function = name.rpartition(":")
     header: dict[str, Any] = {
         "workload": f"{Path(file).resolve()}:{function}",

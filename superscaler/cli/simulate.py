@@ -15,6 +15,7 @@ from superscaler.cli.options import (
     Devices,
     Dtype,
     OptionalPlanText,
+    ProfileFile,
     Settings,
     Target,
     TimeLimit,
@@ -32,7 +33,6 @@ from superscaler.cli.output import (
 from superscaler.errors import PlanError, SimulateError
 
 if TYPE_CHECKING:
-    from superscaler.cluster.profile import Profile
     from superscaler.compiler import CompiledProgram
     from superscaler.simulate.simulation import RankClass, Simulation
 
@@ -55,16 +55,7 @@ def simulate(
     cluster: ClusterName = None,
     dtype: Dtype = None,
     time_limit: TimeLimit = None,
-    profile: Annotated[
-        Path | None,
-        typer.Option(
-            "--profile",
-            metavar="FILE",
-            help="Measured times of operators and links, as `superscaler profile` writes them; "
-            "goes with --cluster build/measured.yaml, which it writes, too.",
-            show_default=False,
-        ),
-    ] = None,
+    profile: ProfileFile = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -90,10 +81,11 @@ def simulate(
     from superscaler.simulate.json import simulation_to_json
 
     with progress(f"loading {target}") as say:
-        measured = _profile(profile)
-        program = _program(target, plan, settings, devices, cluster, dtype, time_limit, say)
+        program = _program(
+            target, plan, settings, devices, cluster, dtype, time_limit, profile, say
+        )
         say("simulating a step")
-        found = program.simulate(profile=measured, name=_name(target))
+        found = program.simulate(profile=profile, name=_name(target))
     print_notes(found.notes)
     text = simulation_to_json(found)
     if out is not None:
@@ -104,14 +96,6 @@ def simulate(
         _print_summary(found)
 
 
-def _profile(path: Path | None) -> Profile | None:
-    if path is None:
-        return None
-    from superscaler.cluster.profile import Profile
-
-    return Profile.load(path)
-
-
 def _program(
     target: str,
     plan: str | None,
@@ -120,6 +104,7 @@ def _program(
     cluster: str | None,
     dtype: str | None,
     time_limit: float | None,
+    profile: Path | None,
     say: Any,
 ) -> CompiledProgram:
     if Path(target).is_dir():
@@ -139,7 +124,7 @@ def _program(
             f"simulate {target}: a workload needs --plan, such as 'data_parallel(dp=2)'"
         )
     return compile_named(
-        target, plan, settings, devices, cluster, dtype, say, time_limit=time_limit
+        target, plan, settings, devices, cluster, dtype, say, time_limit=time_limit, profile=profile
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.profile import Profile
 from superscaler.emit.copies import segment_copies
 from superscaler.errors import DoesNotFitError
 from superscaler.materialize.program import Program
@@ -18,12 +19,12 @@ from superscaler.simulate.best_order import Ordered
 from superscaler.simulate.step_costs import step_costs
 
 
-def best_ahead(program: Program, cluster: Cluster) -> Program:
+def best_ahead(program: Program, cluster: Cluster, profile: Profile | None = None) -> Program:
     """The program, its tasks in the order they have, with the copies ahead that make its step the
     shortest within the devices' memory; where none fits, with those that take the least."""
 
     def judged(candidate: Program) -> tuple[int, float]:
-        problem = task_problem(candidate.tasks, step_costs(candidate, cluster))
+        problem = task_problem(candidate.tasks, step_costs(candidate, cluster, profile))
         start = replay(problem, _lines(candidate, problem))
         return excess(problem, start), length(problem, start) * problem.tick_us
 
@@ -35,13 +36,14 @@ def best_ahead_and_order(
     cluster: Cluster,
     order: Callable[[Program, float], Ordered],
     time_limit_s: float,
+    profile: Profile | None = None,
 ) -> Ordered:
     """The same with the order that `order` finds for each number of copies in a share of the time;
     of numbers that cost the same the smallest stands for all.
 
     Raises DoesNotFitError where no number of copies fits the memory.
     """
-    candidates = _different(program, cluster)
+    candidates = _different(program, cluster, profile)
     found, errors = [], []
     for candidate in candidates:
         try:
@@ -53,12 +55,12 @@ def best_ahead_and_order(
     return min(found, key=lambda o: o.schedule.length * o.problem.tick_us)
 
 
-def _different(program: Program, cluster: Cluster) -> list[Program]:
+def _different(program: Program, cluster: Cluster, profile: Profile | None) -> list[Program]:
     """Candidates of which the scheduler is told different things."""
     costs: list[StepCosts] = []
     found = []
     for candidate in _candidates(program):
-        new = step_costs(candidate, cluster)
+        new = step_costs(candidate, cluster, profile)
         if new not in costs:
             costs.append(new)
             found.append(candidate)

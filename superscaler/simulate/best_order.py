@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.profile import Profile
 from superscaler.materialize.program import Program
 from superscaler.schedule.orders import Action, PipelineOrder
 from superscaler.schedule.portfolio import actions_of, apply_order, portfolio
@@ -36,6 +37,7 @@ class Ordered:
 def best_order(
     program: Program,
     cluster: Cluster,
+    profile: Profile | None = None,
     *,
     time_limit_s: float = 30.0,
     objective: str = "makespan",
@@ -47,7 +49,7 @@ def best_order(
     The order found is never worse than `known`, where that fits. Raises ScheduleError when the step
     does not fit the memory in any order.
     """
-    costs = step_costs(program, cluster)
+    costs = step_costs(program, cluster, profile)
     problem, plain = (task_problem(program.tasks, costs, links) for links in (True, False))
     share = 0.5 if len(problem.works) > len(plain.works) else 1.0
     hints = None if known is None else [_applied(plain, known, objective)]

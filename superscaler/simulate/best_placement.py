@@ -13,6 +13,7 @@ from itertools import pairwise, starmap
 from statistics import median
 
 from superscaler.cluster.cluster import Cluster
+from superscaler.cluster.profile import Profile
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
@@ -66,6 +67,7 @@ def best_placement(
     plan: Plan,
     cluster: Cluster,
     program_of: Callable[[Plan], Program],
+    profile: Profile | None = None,
     *,
     time_limit_s: float,
     progress: Callable[[Progress], None] | None = None,
@@ -85,7 +87,7 @@ def best_placement(
         key = _kind(cluster, group)
         if key not in measured:
             program = program_of(_probe(plan, group, firsts))
-            measured[key] = _measure(program, cluster, len(firsts))
+            measured[key] = _measure(program, cluster, profile, len(firsts))
     rows = [measured[_kind(cluster, group)] for group in groups]
     microbatches = min(plan.microbatches, ROUNDS * len(groups))
     tick_us = max(sum(row.forward_us) * 3 * microbatches for row in rows) / TICKS
@@ -194,8 +196,8 @@ class _Measured:
         return tuple(starmap(LayerCost, rows))
 
 
-def _measure(program: Program, cluster: Cluster, count: int) -> _Measured:
-    costs = step_costs(program, cluster)
+def _measure(program: Program, cluster: Cluster, profile: Profile | None, count: int) -> _Measured:
+    costs = step_costs(program, cluster, profile)
     labels = [_label(segment.label) for segment in program.tasks.segments]
     took: dict[tuple[str, int], float] = defaultdict(float)
     for (phase, piece), us in zip(labels, costs.duration_us):
