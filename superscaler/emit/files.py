@@ -168,7 +168,7 @@ def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
             t.name: {**entry(t), "trained": t.id in trained}
             for t in graph.of_kind(TensorKind.PARAM)
         },
-        "order": [graph.tensors[u.param].name for u in graph.updates],
+        "optimized": graph.optimized,
         "buffers": {t.name: entry(t) for t in graph.of_kind(TensorKind.BUFFER)},
         "batch": {
             "structure": structure(graph.batch_spec),

@@ -33,7 +33,9 @@ class Graph:
     a buffer's PTensor id to the id of its value after the step. `aliases` maps further names of a
     tied parameter to the name kept. `batch_spec` is the pytree spec of the batch, whose leaves in
     order are `batch`: PTensor ids, or -1 for a leaf the step does not read; `constants` are those
-    that are no tensors: (number of the leaf, its name, its value as text).
+    that are no tensors: (number of the leaf, its name, its value as text). `optimized` are name,
+    shape and dtype of what the optimizer is given, in its order, also of parameters that the step
+    does not use.
     """
 
     tensors: tuple[PTensor, ...]
@@ -46,6 +48,7 @@ class Graph:
     batch_spec: Any
     aliases: dict[str, str] = field(default_factory=dict)
     optimizer: str = ""  # class name and defaults, for text and manifests
+    optimized: tuple[tuple[str, tuple[int, ...], str], ...] = ()
     constants: tuple[tuple[int, str, str], ...] = ()
     grad_norm: int = -1  # PTensor id of the global gradient norm, when gradients are clipped
 

@@ -46,6 +46,7 @@ def make_program(
         repr(graph.batch_spec),
         str(graph.batch),
         str(graph.constants),
+        str(graph.optimized),
         plan.to_yaml(),
         repr(cluster),
         str(types),

@@ -259,12 +259,11 @@ def _cut(x: torch.Tensor, slots: Shape, dim: int, count: int) -> torch.Tensor:
 
 
 def _views(flat: torch.Tensor, sizes: list[int], shapes: Sequence[Shape]) -> list[torch.Tensor]:
-    """The parts of a message. Those behind an odd number of elements are copied, for pairs that
-    are read as complex numbers have to start at an even one."""
-    parts = flat.split_with_sizes(sizes)
+    """The parts of a message. Pairs behind an odd number of elements are copied: complex numbers,
+    which they may be read as, have to start at an even one."""
     return [
-        (part.clone() if part.storage_offset() % 2 else part).view(shape)
-        for part, shape in zip(parts, shapes, strict=True)
+        (part.clone() if part.storage_offset() % 2 and shape[-1:] == (2,) else part).view(shape)
+        for part, shape in zip(flat.split_with_sizes(sizes), map(tuple, shapes), strict=True)
     ]
 
 

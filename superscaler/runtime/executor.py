@@ -230,12 +230,10 @@ class RankExecutor:
         trained = [(p.name, self.parameters[p.key]) for p in self.program.parameters if p.trained]
         if factory is None or not trained:
             return None
-        entries = self.program.manifest["parameters"]
-        order = self.program.manifest.get("order", [name for name, _ in trained])
-        wholes = {
-            name: stand_in(entries[name]["shape"], as_dtype(entries[name]["dtype"]), self.device)
-            for name in order
-        }
+        optimized = self.program.manifest.get("optimized")
+        if optimized is None:  # a program from before groups were kept
+            return factory([p for _, p in trained])
+        wholes = {n: stand_in(shape, as_dtype(d), self.device) for n, shape, d in optimized}
         return optimizer_of_parts(factory, trained, wholes)
 
     def _canonical_names(self) -> dict[str, str]:

@@ -117,6 +117,11 @@ class _Assembly:
             buffers={ids[b]: ids[new] for b, new in buffers.items()},
             batch=self._batch(done, {ids[t] for t in results}),
             batch_spec=self.spec,
+            optimized=tuple(
+                (name, tuple(p.shape), str(p.dtype).removeprefix("torch."))
+                for name, p in self.model.named_parameters()
+                if p.requires_grad
+            ),
             constants=tuple(
                 (i, name, repr(leaf))
                 for i, (name, leaf) in enumerate(self.leaves.items())

@@ -131,6 +131,7 @@ SCHEDULE = [
         manifest(
             len(ranks),
             parameters={"w": {"shape": [inner, out], "dtype": "float64", "trained": True}},
+            optimized=[["w", [inner, out], "float64"]],
             leaves=[{"name": "x", "shape": [rows, inner], "dtype": "float64", "used": True}],
             groups=all_groups,
             state_layout={"w": layout},

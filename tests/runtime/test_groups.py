@@ -1,89 +1,57 @@
-"""Parameter groups: a rank's parts are in the groups of the whole parameters."""
+"""Groups of processes: found by all members, whatever else these belong to, in any order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import torch
-from subjects import traced
-from torch import nn
+import torch.distributed as dist
 
-import superscaler as ss
-from superscaler.runtime.groups import optimizer_of_parts, stand_in
+from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 
-Parameters = Iterable[nn.Parameter]
-CPU = torch.device("cpu")
+pytestmark = pytest.mark.dist
 
-
-def by_size(parameters: Parameters) -> torch.optim.Optimizer:
-    given = list(parameters)
-    large = [p for p in given if p.numel() > 40]
-    small = [p for p in given if p.numel() <= 40]
-    return torch.optim.AdamW(
-        [{"params": large, "weight_decay": 0.1}, {"params": small, "lr": 0.02}], lr=0.01
-    )
+N = 4
+GROUPS = [[0, 1], [0, 2], [1, 3], [2, 3], [3, 0, 1], [1, 0], [2, 0, 3, 1]]
 
 
-def by_place(parameters: Parameters) -> torch.optim.Optimizer:
-    given = list(parameters)
-    first = {"params": given[:2], "lr": 0.05, "momentum": 0.9}
-    return torch.optim.SGD([first, {"params": given[2:]}], lr=0.1)
+def collectives(rank: int, store: str, results: str) -> None:
+    """Every collective on every group of the rank, with values that tell who sent what to whom."""
+    dist.init_process_group("gloo", store=dist.FileStore(store, N), rank=rank, world_size=N)
+    communicator = ProcessCommunicator(GROUPS, timeout=30)
+    found = {}
+    for group in map(tuple, GROUPS):
+        if rank in group:
+            mine = torch.tensor([rank])
+            to = torch.tensor([[10 * rank + other] for other in group])
+            found[group] = [
+                communicator.all_reduce(2**mine, group, "sum").wait().tolist(),
+                communicator.all_gather(mine, group).wait().flatten().tolist(),
+                communicator.all_to_all(to, group).wait().flatten().tolist(),
+                communicator.reduce_scatter(to, group, "sum").wait().tolist(),
+            ]
+    communicator.close()
+    destroy_groups()
+    torch.save(found, f"{results}/{rank}")
 
 
-def by_name(parameters: Parameters) -> torch.optim.Optimizer:
-    named = list(zip([n for n, _ in net().named_parameters()], parameters))
-    weights = [p for n, p in named if n.endswith("weight")]
-    return torch.optim.AdamW(
-        [
-            {"params": weights, "weight_decay": 0.1},
-            {"params": [p for n, p in named if n.endswith("bias")], "weight_decay": 0.0},
-        ],
-        lr=0.01,
-    )
+def expected(rank: int, group: tuple[int, ...]) -> list[list[int]]:
+    from_all = [10 * other + rank for other in group]
+    return [[sum(2**other for other in group)], list(group), from_all, [sum(from_all)]]
 
 
-def net() -> nn.Module:
-    return nn.Sequential(nn.Linear(6, 12), nn.GELU(), nn.Linear(12, 4), nn.Linear(4, 2))
-
-
-@pytest.mark.parametrize("plan", ["zero(dp=2, stage=1)", "pipeline(pp=2, microbatches=2)"])
-@pytest.mark.parametrize("optimizer", [by_size, by_place, by_name])
-def test_groups_that_parts_do_not_show(optimizer: object, plan: str) -> None:
-    subject = traced(
-        ss.Workload(
-            step=lambda model, batch: model(batch).square().mean(),
-            model=net(),
-            optimizer=optimizer,
-            batch=torch.randn(4, 6),
-        )
-    )
-    report = subject.check(subject.compile(plan).files)
-    assert report.ok, report
-
-
-def test_a_rank_has_all_groups() -> None:
-    """Schedulers with a rule for each group fit every rank."""
-    wholes = {name: stand_in(p.shape, p.dtype, CPU) for name, p in net().named_parameters()}
-    bias = nn.Parameter(torch.zeros(12))
-    made = optimizer_of_parts(by_name, [("0.bias", bias)], wholes)
-    assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]
-    assert [len(group["params"]) for group in made.param_groups] == [0, 1]
-    scheduler = torch.optim.lr_scheduler.LambdaLR(made, [lambda n: 1.0, lambda n: 0.5**n])
-    bias.grad = torch.ones(12)
-    made.step()
-    scheduler.step()
-    assert [group["lr"] for group in made.param_groups] == [0.01, 0.005]
-
-
-def test_the_optimizer_made_last_is_the_one() -> None:
-    made: list[torch.optim.Optimizer] = []
-
-    def kept(parameters: Parameters) -> torch.optim.Optimizer:
-        made.append(by_place(parameters))
-        return made[-1]
-
-    wholes = {"a": stand_in((4, 4), torch.float64, CPU), "b": stand_in((2,), torch.float64, CPU)}
-    part = nn.Parameter(torch.zeros(2, 4))
-    assert optimizer_of_parts(kept, [("a", part)], wholes) is made[-1]
-    assert made[-1].param_groups[0]["params"] == [part]
+def test_groups_in_any_order_and_number(tmp_path: Path) -> None:
+    context = get_context("fork")
+    arguments = (str(tmp_path / "store"), str(tmp_path))
+    processes = [context.Process(target=collectives, args=(r, *arguments)) for r in range(N)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        process.kill()
+    for rank in range(N):
+        groups = [tuple(group) for group in GROUPS if rank in group]
+        found = torch.load(tmp_path / str(rank))
+        assert found == {group: expected(rank, group) for group in groups}
