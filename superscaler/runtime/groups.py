@@ -39,4 +39,4 @@ def optimizer_of_parts(
 
 def stand_in(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.nn.Parameter:
     """A parameter of this shape that takes the memory of one element."""
-    return torch.nn.Parameter(torch.zeros((), dtype=dtype, device=device).expand(*shape))
+    return torch.nn.Parameter(torch.zeros((), dtype=dtype, device=device).expand(tuple(shape)))

@@ -100,6 +100,10 @@ def test_a_rank_has_all_groups() -> None:
     assert [group["lr"] for group in made.param_groups] == [0.01, 0.005]
 
 
+def test_a_parameter_that_is_one_number() -> None:
+    assert stand_in((), torch.float64, CPU).shape == ()
+
+
 def test_the_optimizer_made_last_is_the_one() -> None:
     made: list[torch.optim.Optimizer] = []
 

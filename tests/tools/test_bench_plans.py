@@ -126,7 +126,7 @@ def test_an_estimate_that_turns_out_wrong_rules_nothing_out(
 
 
 def test_a_run_keeps_the_rows_of_runs_before(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "plans.md"
     monkeypatch.setattr(bench_plans, "cells", lambda: [tiny()])
@@ -136,14 +136,21 @@ def test_a_run_keeps_the_rows_of_runs_before(
     monkeypatch.setattr(sys, "argv", ["bench_plans.py", "--devices", "2", "--out", str(out)])
     bench_plans.main()
     written = out.read_text()
-    head, _, row, *_, last = written.splitlines()
+    head, _, row, _, summary, _, *conventions = written.splitlines()
     assert head.startswith("| cell")
     assert row.startswith("| gpt tiny on 2 | `hybrid(")
     assert "compute" in row
-    assert last.startswith("1 cells, ")
+    assert summary.startswith("1 cells, ")
+    assert conventions[0].startswith("A conventional plan is dp x tp x pp")
     monkeypatch.setattr(bench_plans, "run", None)  # it has no cell left to run
     bench_plans.main()
     assert out.read_text() == written
+    _, plan, seconds, peak_gb, *_ = row.split(" | ")
+    capsys.readouterr()
+    arguments = ["bench_plans.py", "--devices", "2", "--plan", plan.strip("`")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    bench_plans.main()
+    assert capsys.readouterr().out == f"gpt tiny on 2: {seconds} s, {peak_gb} GB\n"
 
 
 def test_sequences_are_split_through_attention_where_it_is_an_operator() -> None:
