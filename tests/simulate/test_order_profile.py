@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,32 @@ def test_orders_and_placements_are_by_measured_times(plan: str, tmp_path: Path) 
     assert lengths[1] == pytest.approx(measured.simulate(profile=SLOW).step_us, rel=0.2)
 
 
-def test_copies_ahead_are_by_measured_times() -> None:
-    plan = f"offload({ORDER}, activations='layers.*', ahead='auto')"
-    assert compiled(plan, SLOW).ordered.schedule.length > 0  # type: ignore[union-attr]
+AHEAD = "offload({}, activations='layers.*', ahead='auto')"
+
+
+@pytest.mark.parametrize(
+    ("module", "plan"),
+    [
+        ("best_order", ORDER),
+        ("best_placement", FREE),
+        ("best_ahead", AHEAD.format(ORDER)),
+        ("best_ahead", AHEAD.format("pipeline(pp=2, microbatches=4)")),
+    ],
+)
+def test_every_decision_is_by_the_profile(
+    module: str, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = import_module(f"superscaler.simulate.{module}")
+    whole, profiles = place.step_costs, []
+
+    def watched(program: object, cluster: object, profile: object = None) -> object:
+        profiles.append(profile)
+        return whole(program, cluster, profile)
+
+    monkeypatch.setattr(place, "step_costs", watched)
+    compiled(plan, SLOW)
+    assert profiles
+    assert all(profile is SLOW for profile in profiles)
 
 
 def test_a_profile_of_another_device() -> None:
