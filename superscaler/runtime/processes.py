@@ -203,7 +203,7 @@ def destroy_groups() -> None:
 def real_view(x: torch.Tensor) -> torch.Tensor:
     """What a message carries of x: of complex numbers real and imaginary parts, in place.
 
-    Neither Gloo nor NCCL has complex numbers.
+    NCCL has no complex numbers, and torch takes apart those of some calls only (Gloo sends them).
     """
     return torch.view_as_real(x) if x.is_complex() else x
 
