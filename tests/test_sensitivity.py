@@ -75,6 +75,8 @@ def test_verify_tells_it_apart_and_says_so() -> None:
     report = ss.verify(STEEP, "hybrid(dp=2, microbatches=4)", processes=False)
     assert report.ok
     assert "weight" in sensitive(report)
+    count = f"{len(sensitive(report))} of {len(report.rows)}"
+    assert report.summary.startswith(f"equal but for rounding in {count} results: 2 ranks")
     assert "when its weights are moved by their last bit" in "\n".join(report.notes)
 
 

@@ -73,7 +73,9 @@ class Report:
         what = f"{self.world_size} ranks, {self.steps} steps, {self.dtype}"
         error = f"largest relative error {self.largest_error:.2g}, tolerance {self.tolerance:g}"
         if self.ok:
-            return f"equal: {what}: {error}"
+            count = sum(row.verdict is Verdict.SENSITIVE for row in self.rows)
+            but = f" but for rounding in {count} of {len(self.rows)} results" if count else ""
+            return f"equal{but}: {what}: {error}"
         return f"NOT equal: {what}: {len(self.failures)} of {len(self.rows)} differ; {error}"
 
     def to_json(self) -> str:
