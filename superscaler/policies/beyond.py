@@ -8,12 +8,12 @@ from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanSplit, PlanStage
 from superscaler.policies.check import (
     check_numbers,
-    check_order,
     check_patterns,
+    check_pipeline,
     check_size,
     policy,
 )
-from superscaler.policies.mixture import BIDIRECTIONAL, mixture, order_of
+from superscaler.policies.mixture import BIDIRECTIONAL, mesh_of, mixture, order_of, splits_of
 
 
 @policy
@@ -70,24 +70,20 @@ def interlaced(
     `embedding` and `head` are module patterns, separated by spaces; a tied head too is named.
     Source: SuperScaler, arXiv 2301.08984 (interlaced pipeline).
     """
-    check_numbers("interlaced", microbatches=microbatches)
-    check_size("interlaced", dp=dp, tp=tp, pp=pp)
-    check_order("interlaced", order)
+    check_pipeline("interlaced", microbatches, order, dp=dp, tp=tp, pp=pp)
     check_patterns("interlaced", embedding=embedding)
-    inner = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
+    inner = mesh_of(dp=dp, tp=tp)
     grid = [[[(s * dp + d) * tp + t for t in range(tp)] for s in range(pp)] for d in range(dp)]
     everyone = tuple(device for copy in grid for stage in copy for device in stage)
-    outer = {**({"dp": dp} if dp > 1 else {}), "vocab": pp * tp}
+    outer = {**mesh_of(dp=dp), "vocab": pp * tp}
     layers = [
         PlanStage(tuple(device for copy in grid for device in copy[s]), inner) for s in range(pp)
     ]
     first = PlanStage(everyone, outer, tuple(embedding.split()))
     last = [PlanStage(everyone, outer, tuple(head.split()))] if head else []
-    splits = [PlanSplit("batch", "dp")] if dp > 1 else []
-    splits += [PlanSplit("auto", "tp")] if tp > 1 else []
     weights = [f"{module}.weight:0" for module in (*embedding.split(), *head.split())]
-    splits += [PlanSplit(axis, "vocab") for axis in weights]
-    return Plan((first, *layers, *last), microbatches, tuple(splits), order_of(order, microbatches))
+    splits = (*splits_of(inner), *(PlanSplit(axis, "vocab") for axis in weights))
+    return Plan((first, *layers, *last), microbatches, splits, order_of(order, microbatches))
 
 
 @policy
@@ -126,20 +122,16 @@ def three_f_one_b(
     Stage s has its share of the `count` modules `layers.0`, `layers.1`, ...; the first and the last
     stage also those that `first` and `last` name. Source: SuperScaler, arXiv 2301.08984 (3F1B).
     """
-    check_numbers("three_f_one_b", microbatches=microbatches)
-    check_size("three_f_one_b", dp=dp, tp=tp, pp=pp)
+    check_pipeline("three_f_one_b", microbatches, order, dp=dp, tp=tp, pp=pp)
     check_size("three_f_one_b", count=count)
-    check_order("three_f_one_b", order)
     check_patterns("three_f_one_b", layers=layers)
     if count < pp:
         raise PlanError(f"three_f_one_b: expected a count of {pp} or more layers, found {count}")
-    mesh = {name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}
+    mesh = mesh_of(dp=dp, tp=tp)
     width = dp * tp
     stages = []
     for s in range(pp):
         own = [f"{layers}.{i}" for i in range(s * count // pp, (s + 1) * count // pp)]
         named = [*(first.split() if s == 0 else []), *own, *(last.split() if s == pp - 1 else [])]
         stages.append(PlanStage(tuple(range(s * width, (s + 1) * width)), mesh, tuple(named)))
-    splits = [PlanSplit("batch", "dp")] if dp > 1 else []
-    splits += [PlanSplit("auto", "tp")] if tp > 1 else []
-    return Plan(tuple(stages), microbatches, tuple(splits), order_of(order, microbatches))
+    return Plan(tuple(stages), microbatches, splits_of(mesh), order_of(order, microbatches))

@@ -59,6 +59,13 @@ def check_size(policy: str, **numbers: int) -> None:
         )
 
 
+def check_pipeline(policy: str, microbatches: int, order: str, **sizes: int) -> None:
+    """Raises PlanError for numbers below 1, too many devices, or an unknown order."""
+    check_numbers(policy, microbatches=microbatches)
+    check_size(policy, **sizes)
+    check_order(policy, order)
+
+
 def check_order(policy: str, order: str) -> None:
     """Raises PlanError for an order that is neither a known one nor actions."""
     if not is_order(order):

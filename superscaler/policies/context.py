@@ -7,7 +7,7 @@ from dataclasses import replace
 from superscaler.errors import PlanError
 from superscaler.plan import Plan, PlanRewrite, PlanSplit
 from superscaler.policies.check import check_size, policy
-from superscaler.policies.mixture import mixture
+from superscaler.policies.mixture import mesh_of, mixture
 
 
 @policy
@@ -51,8 +51,7 @@ def context_parallel(
         order=order,
         recompute=recompute,
     )
-    sizes = {"way": plan.stages[0].mesh.get("way", 1), "dp": dp, "cp": cp, "tp": tp}
-    mesh = {name: size for name, size in sizes.items() if size > 1}
+    mesh = mesh_of(way=plan.stages[0].mesh.get("way", 1), dp=dp, cp=cp, tp=tp)
     splits = tuple(s for s in plan.splits if s.dim in mesh)
     if cp > 1:
         splits = (*splits, PlanSplit("context", "cp", uneven=uneven, striped=striped))

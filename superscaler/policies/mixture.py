@@ -14,7 +14,7 @@ from superscaler.plan import (
     PlanSplit,
     PlanStage,
 )
-from superscaler.policies.check import check_numbers, check_order, check_size, check_tensor_parallel
+from superscaler.policies.check import check_pipeline, check_tensor_parallel
 
 BIDIRECTIONAL = "bidirectional"
 FREE = "free"
@@ -35,11 +35,10 @@ def mixture(
     placement: str = "",
 ) -> Plan:
     """The plan of `hybrid`, for every policy that is a case of it; errors name `policy`."""
-    check_numbers(policy, microbatches=microbatches)
-    check_size(policy, dp=dp, tp=tp, pp=pp, stages_per_device=stages_per_device)
+    sizes = {"dp": dp, "tp": tp, "pp": pp, "stages_per_device": stages_per_device}
+    check_pipeline(policy, microbatches, order, **sizes)
     if zero not in (0, 1, 2, 3):
         raise PlanError(f"{policy}: expected a ZeRO stage from 0 to 3, found {zero}")
-    check_order(policy, order)
     if sequence_parallel:
         check_tensor_parallel(policy, tp)
     if placement == FREE and order != "auto":
@@ -48,11 +47,8 @@ def mixture(
             f"{order!r}"
         )
     count, placement = _placement(pp, order, stages_per_device, placement)
-    ways = {"way": 2} if placement == BIDIRECTIONAL else {}
-    mesh = {**ways, **{name: size for name, size in (("dp", dp), ("tp", tp)) if size > 1}}
-    splits = [PlanSplit("batch", dim) for dim in ("way", "dp") if dim in mesh]
-    splits += [PlanSplit("auto", "tp")] if tp > 1 else []
-    splits += [PlanSplit("sequence", "tp")] if sequence_parallel else []
+    mesh = mesh_of(way=2 if placement == BIDIRECTIONAL else 1, dp=dp, tp=tp)
+    splits = [*splits_of(mesh), *([PlanSplit("sequence", "tp")] if sequence_parallel else [])]
     most = max(count, PlanSchedule.stages_per_device)
     search = PlanSchedule(placement=FREE, stages_per_device=most)
     return Plan(
@@ -117,6 +113,17 @@ def _optimizer(zero: int, copies: list[str]) -> PlanOptimizer:
     return PlanOptimizer(
         copies[0], "use" if zero == 3 else "step", "microbatch" if zero >= 2 else "step"
     )
+
+
+def mesh_of(**sizes: int) -> dict[str, int]:
+    """The dims that have more than one part."""
+    return {name: size for name, size in sizes.items() if size > 1}
+
+
+def splits_of(mesh: dict[str, int]) -> tuple[PlanSplit, ...]:
+    """The batch over both ways of a pipeline and over replicas, products over tp."""
+    axes = {"way": "batch", "dp": "batch", "tp": "auto"}
+    return tuple(PlanSplit(axis, dim) for dim, axis in axes.items() if dim in mesh)
 
 
 def order_of(order: str, microbatches: int) -> str:
