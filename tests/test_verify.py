@@ -16,6 +16,7 @@ from torch import nn
 import superscaler as ss
 from superscaler.errors import PlanError, SuperScalerError, VerifyError
 from superscaler.runtime.failures import CommunicationError
+from superscaler.runtime.shards import whole_part
 from superscaler.verify import Expected, Report, Row, Verdict, expect, verify_program
 from superscaler.verify.compare import compare
 from superscaler.verify.ranks import Part, RankResult, train_in_threads
@@ -230,8 +231,7 @@ def result(parts: list[Part], loss: float = 1.0) -> RankResult:
 
 
 def whole(kind: str, name: str, value: torch.Tensor) -> Part:
-    box = tuple(((0, n),) for n in value.shape)
-    return Part(kind, name, tuple((n,) for n in value.shape), box, value)
+    return Part(kind, name, *whole_part(value.shape), value)
 
 
 def small_expected(**changes: object) -> Expected:

@@ -205,8 +205,7 @@ def _operators(
     graph = trace_workload(made)
     model = materialize_weights(made.model)
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    batch = made.batch(0) if callable(made.batch) else made.batch
-    return measure_operators(graph, {k: v.detach() for k, v in state.items()}, batch)
+    return measure_operators(graph, {k: v.detach() for k, v in state.items()}, made.batch)
 
 
 def _write(made: Profile, out: Path) -> None:

@@ -18,6 +18,7 @@ from superscaler.cli.output import (
     readable_bytes,
     readable_count,
 )
+from superscaler.dtypes import dtype_name
 
 if TYPE_CHECKING:
     from superscaler.graph.graph import Graph
@@ -105,7 +106,7 @@ def _size(tensors: tuple[PTensor, ...]) -> dict[str, int]:
 
 
 def _described(tensor: PTensor) -> dict[str, Any]:
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = dtype_name(tensor.dtype)
     return {"name": tensor.name, "shape": list(tensor.shape), "dtype": dtype}
 
 

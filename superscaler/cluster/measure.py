@@ -18,6 +18,7 @@ import torch.multiprocessing as mp
 from superscaler.cluster.cluster import LINKS, Cluster
 from superscaler.cluster.machine import Device, Host, Link
 from superscaler.cluster.profile import LinkTime
+from superscaler.dtypes import dtype_name
 
 SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 22)  # bytes
 REPEATS = 7
@@ -86,7 +87,7 @@ def measure_device() -> Device:
     for dtype in (torch.float32, torch.float64, *((torch.bfloat16,) if where == "cuda" else ())):
         x = torch.randn(size, size, device=where).to(dtype)
         us = median_us(lambda x=x: x @ x)  # type: ignore[misc]
-        tflops[str(dtype).removeprefix("torch.")] = round(2 * size**3 / us / 1e6 / ARITHMETIC, 4)
+        tflops[dtype_name(dtype)] = round(2 * size**3 / us / 1e6 / ARITHMETIC, 4)
     big = torch.randn(1 << (26 if where == "cuda" else 22), device=where)
     bandwidth = 3 * big.numel() * 4 / median_us(lambda: big + big) / 1e3 / BANDWIDTH
     small = torch.randn(8, device=where)

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from superscaler.dtypes import dtype_name
 from superscaler.emit.constants import Time
 from superscaler.emit.listing import Entry, Listing
 from superscaler.emit.owned import OwnedTables
 from superscaler.graph.tensor import PTensor, TensorKind
 from superscaler.materialize.program import Program, ValueRef
+from superscaler.runtime.program import FORMAT
 from superscaler.runtime.structure import structure
-
-FORMAT = 2
 
 
 def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> dict[str, str]:
@@ -152,7 +152,7 @@ def _manifest(program: Program, header: dict[str, Any]) -> dict[str, Any]:
     def entry(t: PTensor) -> dict[str, Any]:
         return {
             "shape": list(t.shape),
-            "dtype": str(t.dtype).removeprefix("torch."),
+            "dtype": dtype_name(t.dtype),
             "aliases": aliases.get(t.name, []),
         }
 
@@ -187,7 +187,7 @@ def _leaf(tensor: PTensor) -> dict[str, Any]:
     return {
         "name": tensor.name,
         "shape": list(tensor.shape),
-        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "dtype": dtype_name(tensor.dtype),
         "used": True,
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from superscaler.errors import MaterializeError
 
-_CODE = re.compile(r"(program|rank)_\d+\.py")
+_WRITTEN = re.compile(r"(program|rank)_\d+\.py|plan\.yaml")
 
 
 def save_files(files: Mapping[str, str], folder: Path) -> Path:
@@ -35,11 +35,11 @@ def save_files(files: Mapping[str, str], folder: Path) -> Path:
 
 
 def _program_in(folder: Path) -> list[Path] | None:
-    """The code of the program in a folder; None where there is no program."""
+    """What a program's manifest stands for in a folder; None where there is no program."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError):
         return None
     if not isinstance(manifest, dict) or "world_size" not in manifest:
         return None
-    return [path for path in folder.iterdir() if _CODE.fullmatch(path.name)]
+    return [path for path in folder.iterdir() if _WRITTEN.fullmatch(path.name)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from superscaler.dtypes import dtype_name
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase, Ref
 from superscaler.graph.tensor import PTensor, TensorKind
@@ -52,7 +53,7 @@ def _argument(graph: Graph, op: Operator, argument: Any) -> str:
 
 
 def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return dtype_name(dtype)
 
 
 def _results(graph: Graph) -> list[str]:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from superscaler.dtypes import dtype_name
 from superscaler.runtime.initialize import materialize_weights
 from superscaler.runtime.local import lone_rank
 from superscaler.runtime.program import Key, Placed, RankProgram
 from superscaler.runtime.reference import reference_random
+from superscaler.runtime.shards import whole_part
 
 Results = tuple[Tensor, dict[str, Tensor]]
 
@@ -119,9 +121,7 @@ def _whole_program(model: nn.Module) -> RankProgram:
 
 
 def _whole(name: str, tensor: Tensor, trained: bool) -> Placed:
-    slots = tuple((n,) for n in tensor.shape)
-    box = tuple(((0, n),) for n in tensor.shape)
-    return Placed((name, ()), name, slots, box, trained)
+    return Placed((name, ()), name, *whole_part(tensor.shape), trained)
 
 
 def _entry(tensor: Tensor) -> Mapping[str, Any]:
@@ -129,4 +129,4 @@ def _entry(tensor: Tensor) -> Mapping[str, Any]:
 
 
 def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return dtype_name(tensor.dtype)

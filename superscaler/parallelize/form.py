@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten
 
+from superscaler.dtypes import dtype_name
 from superscaler.runtime.structure import structure
 
 
@@ -35,5 +36,5 @@ def batch_form(batch: Any) -> Form:
 
 def _leaf(leaf: Any) -> str:
     if isinstance(leaf, torch.Tensor):
-        return f"{str(leaf.dtype).removeprefix('torch.')}{list(leaf.shape)}"
+        return f"{dtype_name(leaf.dtype)}{list(leaf.shape)}"
     return repr(leaf)

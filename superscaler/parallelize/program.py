@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from superscaler.compiler import compile
+from superscaler.dtypes import dtype_name
 from superscaler.graph.text import to_text
 from superscaler.parallelize.cache import Entry, content_key
 from superscaler.runtime.program import Source
@@ -80,7 +81,7 @@ def _types(graph: Graph, is_pair: bool) -> dict[str, Any]:
     """The dtypes of what the step returns."""
 
     def name(tensor: int) -> str:
-        return str(graph.tensors[tensor].dtype).removeprefix("torch.")
+        return dtype_name(graph.tensors[tensor].dtype)
 
     metrics = {metric: name(tensor) for metric, tensor in graph.metrics}
     return {"loss": name(graph.loss), "metrics": metrics, "is_pair": is_pair}

@@ -230,9 +230,7 @@ class RankExecutor:
         trained = [(p.name, self.parameters[p.key]) for p in self.program.parameters if p.trained]
         if factory is None or not trained:
             return None
-        optimized = self.program.manifest.get("optimized")
-        if optimized is None:  # a program from before groups were kept
-            return factory([p for _, p in trained])
+        optimized = self.program.manifest["optimized"]
         wholes = {n: stand_in(shape, as_dtype(d), self.device) for n, shape, d in optimized}
         return optimizer_of_parts(factory, trained, wholes)
 

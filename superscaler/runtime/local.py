@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from superscaler.dtypes import dtype_name
 from superscaler.runtime.communicator import (
     Communicator,
     Ranks,
@@ -319,7 +320,7 @@ class LocalCommunicator(Communicator):
 
 
 def _form(x: torch.Tensor) -> str:
-    return f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)}"
+    return f"{dtype_name(x.dtype)}{list(x.shape)}"
 
 
 def _ranks(ranks: Sequence[int]) -> str:

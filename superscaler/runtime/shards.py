@@ -28,6 +28,15 @@ def local_shape(box: Box) -> tuple[int, ...]:
     return tuple(prod(stop - start for start, stop in dim) for dim in box)
 
 
+def whole_part(shape: Sequence[int]) -> tuple[Slots, Box]:
+    """The slots and the box of a tensor that is not split.
+
+    >>> whole_part((4, 8))
+    (((4,), (8,)), (((0, 4),), ((0, 8),)))
+    """
+    return tuple((n,) for n in shape), tuple(((0, n),) for n in shape)
+
+
 def take(whole: torch.Tensor, slots: Slots, box: Box) -> torch.Tensor:
     """Cut the shard that holds `box` out of the whole tensor (a view where that is possible)."""
     return _slice(whole, slots, box).reshape(local_shape(box))

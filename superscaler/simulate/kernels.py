@@ -14,6 +14,7 @@ import torch
 
 import superscaler.runtime.kernels  # noqa: F401  (makes the operators known)
 from superscaler.cluster.operators import OperatorWork
+from superscaler.dtypes import dtype_name
 from superscaler.simulate.record import Kernel
 from superscaler.simulate.work import is_view, tensors, view_work, work_of
 
@@ -73,7 +74,7 @@ class Kernels:
         found = work or view_work(func)
         outputs = list(tensors(result))
         size = sum(t.numel() * t.dtype.itemsize for t in outputs) if work else 0
-        shapes = ", ".join(f"{str(t.dtype)[6:]}{list(t.shape)}" for t in outputs[:4])
+        shapes = ", ".join(f"{dtype_name(t.dtype)}{list(t.shape)}" for t in outputs[:4])
         return Kernel(-1, found.target, self.duration_us(found), shapes, size, found.flops)
 
 

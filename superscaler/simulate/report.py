@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from superscaler.dtypes import dtype_name
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
 from superscaler.ops.flops import operator_flops
@@ -206,6 +207,6 @@ def _main_dtype(graph: Graph) -> str:
     for op in graph.operators:
         first = next((t for t in op.outputs if t >= 0), -1)
         if op.phase is not Phase.UPDATE and op.inputs and first >= 0:
-            dtype = str(graph.tensors[first].dtype)[6:]
+            dtype = dtype_name(graph.tensors[first].dtype)
             total[dtype] += int(operator_flops(graph, op))
     return max(total, key=lambda d: (total[d], d)) if total else "float32"

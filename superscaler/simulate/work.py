@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from superscaler.cluster.operators import OperatorWork
+from superscaler.dtypes import dtype_name
 from superscaler.ops.flops import flops
 from superscaler.simulate.record import Form
 
@@ -30,13 +31,13 @@ def work_of(func: Any, args: Any, kwargs: Any, result: Any) -> OperatorWork | No
     count = flops(name, shapes, [tuple(t.shape) for t in outputs])
     made = (inputs if count else outputs)[:1]
     dtype = made[0].dtype if made else torch.float32
-    return OperatorWork(str(func), str(dtype)[6:], count, float(moved), shapes)
+    return OperatorWork(str(func), dtype_name(dtype), count, float(moved), shapes)
 
 
 def addition_work(form: Form) -> OperatorWork:
     """Of adding a tensor to one of its form."""
     shape, size = form.shape, prod(form.shape) * form.dtype.itemsize
-    return OperatorWork("aten.add.Tensor", str(form.dtype)[6:], 0.0, 3.0 * size, (shape, shape))
+    return OperatorWork("aten.add.Tensor", dtype_name(form.dtype), 0.0, 3.0 * size, (shape, shape))
 
 
 def view_work(func: Any) -> OperatorWork:

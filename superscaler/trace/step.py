@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten_with_path, tree_unflatten
 
+from superscaler.dtypes import dtype_name
 from superscaler.errors import TraceError
 from superscaler.graph.graph import Graph, Update
 from superscaler.graph.operator import Phase
@@ -118,7 +119,7 @@ class _Assembly:
             batch=self._batch(done, {ids[t] for t in results}),
             batch_spec=self.spec,
             optimized=tuple(
-                (name, tuple(p.shape), str(p.dtype).removeprefix("torch."))
+                (name, tuple(p.shape), dtype_name(p.dtype))
                 for name, p in self.model.named_parameters()
                 if p.requires_grad
             ),

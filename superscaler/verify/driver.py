@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from superscaler.compiler import CompiledProgram, Policy, compile
+from superscaler.dtypes import dtype_name
 from superscaler.errors import PlanError
 from superscaler.runtime.program import Source, read_manifest
 from superscaler.trace import trace
@@ -163,7 +164,7 @@ def _accuracy(workload: Workload, tolerance: float | None) -> Accuracy:
 
 
 def _dtype(model: torch.nn.Module) -> str:
-    names = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
+    names = {dtype_name(p.dtype) for p in model.parameters()}
     return " and ".join(sorted(names))
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from superscaler.runtime.shards import Box, Slots
+from superscaler.runtime.shards import whole_part
 from superscaler.verify.compare import Comparison, compare
 from superscaler.verify.expected import Expected, initialised, trained
 from superscaler.verify.ranks import Part, RankResult
@@ -85,8 +85,4 @@ def _parts(other: Expected) -> Iterator[Part]:
     }
     for kind, tensors in kinds.items():
         for name, value in tensors.items():
-            yield Part(kind, name, *_whole(value), value)
-
-
-def _whole(value: Tensor) -> tuple[Slots, Box]:
-    return tuple((n,) for n in value.shape), tuple(((0, n),) for n in value.shape)
+            yield Part(kind, name, *whole_part(value.shape), value)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from subjects import gpt, mlp
 
+import superscaler as ss
 from superscaler.compiler import CompiledProgram
 from superscaler.errors import MaterializeError
 
@@ -61,6 +62,15 @@ def test_save_leaves_what_is_no_programs(tmp_path: Path) -> None:
     mlp().compile("data_parallel(dp=1)").save(tmp_path)
     assert (tmp_path / "rank_losses.py").read_text() == "mine"
     assert not (tmp_path / "rank_1.py").exists()
+
+
+def test_a_program_without_a_plan_leaves_none_of_the_one_before(tmp_path: Path) -> None:
+    mlp().compile("data_parallel(dp=2)").save(tmp_path)
+    assert (tmp_path / "plan.yaml").exists()
+    graph = mlp().graph
+    by_hand = ss.op_assign(ss.start(graph), ss.select(graph, "**"), 0)
+    mlp().compile(by_hand).save(tmp_path)
+    assert not (tmp_path / "plan.yaml").exists()
 
 
 def test_save_overwrites_no_file_of_the_users(tmp_path: Path) -> None:

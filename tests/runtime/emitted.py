@@ -145,6 +145,7 @@ def manifest(world_size: int, **fields: Any) -> dict[str, Any]:
     return {
         "world_size": world_size,
         "parameters": {},
+        "optimized": [],
         "buffers": {},
         "batch": {"structure": None, "leaves": leaves},
         "results": {"loss": 0, "metrics": {}, "grad_norm": None},
