@@ -7,6 +7,15 @@ from superscaler.ops.build import RuleBuilder
 from superscaler.ops.registry import frozen_rule, rule
 
 
+@rule("superscaler.checked.default")
+def checked(op: Operands) -> Rule:
+    """Each matrix is right or not, whatever part of it is read."""
+    x, info = op.inputs
+    build = RuleBuilder()
+    dims = build.dims("d", x)
+    return build.rule((dims, dims[: len(info)]), (dims,))
+
+
 @rule(
     "aten._linalg_det.default",
     "aten._linalg_eigh.default",

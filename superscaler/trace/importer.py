@@ -68,6 +68,7 @@ class Importer:
             self.env[node] = self.env[values][position]
             return
         if _is_check(node):
+            self._check(node)
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise TraceError(f"{self._source(node)}: operator {node.target} is not supported")
@@ -84,6 +85,29 @@ class Importer:
             if key not in _PLACEMENT and a is not None
         }
         self.env[node] = self._draft(node, args, kwargs, value)
+
+    def _check(self, node: fx.Node) -> None:
+        """From here on the kernel's results are read through the check, which raises."""
+        _, _, info, name, *_ = node.args
+        reported = self.env[info]  # type: ignore[index]
+        producer = self.draft.producer(reported)
+        assert producer is not None
+        checked: dict[int, int] = {}
+        for output in producer.outputs:
+            tensor = self.draft.tensors[output]
+            if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+                args = (Value(output), Value(reported), name, node.kwargs["is_matrix"])
+                form = [(tensor.shape, tensor.dtype)]
+                found = self.draft.call(
+                    "superscaler.checked.default", args, {}, form, **self._details(node)
+                )
+                self._keep_phases_in_order(list(found))
+                checked[output] = found[0]
+        for known, value in self.env.items():
+            if isinstance(value, list):
+                self.env[known] = [checked.get(v, v) for v in value]
+            else:
+                self.env[known] = checked.get(value, value)
 
     def _draft(
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
@@ -196,10 +220,8 @@ class Importer:
 
 
 def _is_check(node: fx.Node) -> bool:
-    """Whether the node only raises the error that a kernel of linear algebra reports.
-
-    It is an operator with effects. Without it the results of a singular matrix are not finite.
-    """
+    """Whether the node, an operator with effects, only raises the error that a kernel of linear
+    algebra reports."""
     checks = aten._linalg_check_errors.default
     return node.target is torch.ops.higher_order.with_effects and node.args[1] is checks
 

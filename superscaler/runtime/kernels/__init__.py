@@ -7,6 +7,7 @@ from superscaler.runtime.kernels import (
     grouped,
     host,
     indexing,
+    linalg,
     lookup,
 )
 from superscaler.runtime.kernels.random import set_random
@@ -18,6 +19,7 @@ __all__ = [
     "grouped",
     "host",
     "indexing",
+    "linalg",
     "lookup",
     "set_random",
 ]
