@@ -34,7 +34,7 @@ def test_the_runtime_does_not_load_the_compiler() -> None:
     code = """
 import sys, superscaler.runtime
 loaded = {m.split('.')[1] for m in sys.modules if m.startswith('superscaler.')}
-print(loaded - {'errors', 'runtime'}, {'ortools', 'yaml', 'rich', 'typer'} & set(sys.modules))
+print(loaded - {'dtypes', 'errors', 'runtime'}, {'ortools', 'yaml', 'rich', 'typer'} & set(sys.modules))
 """
     assert run(code) == "set() set()"
 
