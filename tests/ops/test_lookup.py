@@ -61,6 +61,14 @@ def test_other_slices_freeze_the_dim():
     assert rule.axes["piece"].frozen
 
 
+def test_linear_algebra_splits_over_its_batch_alone():
+    x = real(6, 4, 3, 3)
+    rule = check(instance("aten.linalg_cholesky_ex.default", x @ x.mT))
+    assert {n: a.size for n, a in rule.axes.items() if not a.frozen} == {"d0": 6, "d1": 4}
+    rule = check(instance("aten._linalg_solve_ex.default", real(3, 3), real(6, 3, 2)))
+    assert all(axis.frozen for axis in rule.axes.values())
+
+
 def test_bias_of_a_convolution_is_not_added_twice():
     settings = ([1], [1], [1], False, [0], 1)
     with_bias = check(
