@@ -9,6 +9,7 @@ from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.plan import PlanStage
+from superscaler.transform.calls import side_by_side
 from superscaler.transform.cost import cost
 
 WINDOW = 0.25  # of a stage: how far a cut may move to cross fewer bytes
@@ -16,7 +17,9 @@ CHEAP = 1.5  # times the fewest bytes that cross anywhere in the window
 
 
 def by_cost(graph: Graph, axes: Axes, forward: list[int], count: int) -> dict[int, int]:
-    """Contiguous pieces of about equal cost, cut where few bytes cross."""
+    """Contiguous pieces of about equal cost, cut where few bytes cross; calls of one module that do
+    not wait for each other run side by side (here and in all cuts)."""
+    forward = side_by_side(graph, forward)
     crossing = _crossing_bytes(graph, forward)
     sums = _sums(graph, axes, forward)
     total = sums[-1]
@@ -36,6 +39,7 @@ def by_first(graph: Graph, forward: list[int], stages: tuple[PlanStage, ...]) ->
 
     Raises PlanError for a stage without such a name, an unknown one, or one out of turn.
     """
+    forward = side_by_side(graph, forward)
     names = {graph.operators[op].name: i for i, op in enumerate(forward)}
     cuts: list[int] = []
     for number, stage in enumerate(stages):
@@ -73,6 +77,7 @@ def cheap_cuts(
 ) -> list[int]:
     """Operators that a stage might well begin with, so that there are `most` pieces at most: few
     bytes cross there, compared with what is near on the scale of `num_stages` equal stages."""
+    forward = side_by_side(graph, forward)
     crossing = _crossing_bytes(graph, forward)
     sums = _sums(graph, axes, forward)
     reach = WINDOW * sums[-1] / num_stages

@@ -1,0 +1,62 @@
+"""Calls: an order of the forward in which several calls of one module run side by side.
+
+A siamese network calls its encoder on one half of the batch after the other. In the order of the
+program, a cut in the middle would put the first call on one stage and the second on the next; side
+by side, each stage has its layers of both, and their parameters once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import networkx as nx
+
+from superscaler.graph.graph import Graph
+from superscaler.graph.tensor import TensorKind
+
+
+def side_by_side(graph: Graph, forward: list[int]) -> list[int]:
+    """Forward operators, such that those of a module's later calls come with those of its first, as
+    far as they do not wait for that one. Without such calls the order stays as it is."""
+    position = {op: i for i, op in enumerate(forward)}
+    turn = _turns(graph, position)
+    if turn == position:
+        return forward
+    order = nx.DiGraph((op, r) for op in forward for r in _readers(graph, op, position))
+    order.add_nodes_from(forward)
+    return list(nx.lexicographical_topological_sort(order, lambda op: (turn[op], position[op])))
+
+
+def _turns(graph: Graph, position: dict[int, int]) -> dict[int, int]:
+    """The position of each operator; of a later call, that of the same operator in the first one;
+    and what an operator waits for comes as early as it does."""
+    first = _first_calls(graph, position)
+    turn: dict[int, int] = {}
+    for op in reversed(position):
+        readers = (turn[r] for r in _readers(graph, op, position))
+        turn[op] = min(position[first.get(op, op)], *readers, position[op])
+    return {op: turn[op] for op in position}
+
+
+def _first_calls(graph: Graph, forward: Collection[int]) -> dict[int, int]:
+    """Operators of data and parameters, with the first one of the same module that does the same
+    with the same parameters."""
+    weights: dict[int, frozenset[int]] = {
+        t.id: frozenset({t.id}) for t in graph.tensors if t.kind is TensorKind.PARAM
+    }
+    first: dict[tuple[str, str, frozenset[int]], int] = {}
+    found = {}
+    for op in forward:
+        operator = graph.operators[op]
+        inputs = [t for t in operator.inputs if t >= 0]
+        read = frozenset().union(*(weights.get(t, frozenset()) for t in inputs))
+        if read and all(t in weights for t in inputs):  # of parameters alone: parameters
+            weights.update(dict.fromkeys(operator.outputs, read))
+        elif read and operator.module:
+            found[op] = first.setdefault((operator.module, operator.target, read), op)
+    return found
+
+
+def _readers(graph: Graph, op: int, forward: Collection[int]) -> list[int]:
+    outputs = graph.operators[op].outputs
+    return [r for t in outputs for r, _ in graph.consumers.get(t, ()) if r in forward]
