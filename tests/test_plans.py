@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 
 import superscaler as ss
 from superscaler.graph.graph import Graph
+from superscaler.plan import plan as plans
 from superscaler.verify import Expected, expect, verify_program
 from superscaler.workload import cast
 
@@ -78,3 +82,52 @@ def test_a_partition_of_another_graph_is_refused(workload: ss.Workload, graph: G
     other = ss.trace(single.step, single.model, single.batch, single.optimizer)
     with pytest.raises(ss.SuperScalerError, match="the partition is of another graph"):
         ss.compile(graph, ss.start(other))
+
+
+KINDS = {
+    "Plan": plans.Plan,
+    "stages": plans.PlanStage,
+    "splits": plans.PlanSplit,
+    "optimizer": plans.PlanOptimizer,
+    "rewrites": plans.PlanRewrite,
+    "assign": plans.PlanAssign,
+    "schedule": plans.PlanSchedule,
+    "offload": plans.PlanOffload,
+}
+
+
+def reference() -> dict[str, str]:
+    """The sections of plans/README.md, by heading."""
+    text = (ROOT / "plans" / "README.md").read_text()
+    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+def default(field: object) -> str:
+    """A field's default as the reference has it."""
+    value, factory = field.default, field.default_factory
+    if value is MISSING:
+        return "" if factory is MISSING else "{}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps(value)
+    return "{}" if type(value) in KINDS.values() else str(value) or '""'
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_has_every_key_and_its_default(kind: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| \S", reference()[kind], re.MULTILINE)
+    known = {f.name: default(f) for f in fields(KINDS[kind])}
+    assert dict(rows) == known
+
+
+def test_the_reference_plan_verifies(
+    workload: ss.Workload, graph: Graph, expected: Expected
+) -> None:
+    text = reference()["Everything at once"]
+    plan = ss.Plan.from_yaml(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
+    report = verify_program(
+        workload, ss.compile(graph, plan).files, expected=expected, processes=False
+    )
+    assert report.ok, report.summary
