@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from superscaler.emit.boundary import boundary_function, bucket_function, participants
+from superscaler.emit.boundary import boundary_function, bucket_function, participants, role
 from superscaler.emit.buckets import boundary_runs
-from superscaler.emit.constants import Time
 from superscaler.emit.emission import Emission, is_even
 from superscaler.emit.listing import Listing
 from superscaler.emit.segment import segment_function
 from superscaler.emit.settle import settle_copies
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
+from superscaler.runtime.by_time import Time
 from superscaler.schedule.segments import Segment
 
 
@@ -167,10 +167,8 @@ def _place_conversions(listing: Listing, instances: list[tuple[Conversion, Time]
             _place_conversion(listing, *run[0])
             continue
         members, key = [c for c, _ in run], run[0][1]
-        assert members[0].route.paths is not None
-        path = members[0].route.paths[key]
         for rank in participants(members[0].route, key):
-            memo = f"{[c.name for c in members]}|{rank in path.source}{rank in path.target}"
+            memo = f"{[c.name for c in members]}|{role(members[0].route, rank, key)}"
             if memo not in listing.texts:
                 base = f"convert_{members[0].id}_to_{members[-1].id}"
                 function = bucket_function(emission, members, rank, key)
@@ -181,13 +179,8 @@ def _place_conversions(listing: Listing, instances: list[tuple[Conversion, Time]
 def _place_conversion(listing: Listing, conversion: Conversion, key: Time) -> None:
     route = conversion.route
     for rank in participants(route, key):
-        if route.paths is None:
-            role = ""
-        else:
-            path = route.paths[key]
-            role = f"{rank in path.source}{rank in path.target}"
-        memo = f"{conversion.name}|{role}"
-        if route.paths is None or memo not in listing.texts:
+        memo = f"{conversion.name}|{role(route, rank, key)}"
+        if memo not in listing.texts:
             function = boundary_function(listing.emission, conversion, rank, key)
             listing.texts[memo] = listing.place(f"convert_{conversion.id}", function)
         listing.schedules[rank].append((listing.texts[memo], key))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from superscaler.emit.buckets import coalesced_text, is_move
 from superscaler.emit.comments import conversion_comment
-from superscaler.emit.constants import Time
 from superscaler.emit.emission import Emission
 from superscaler.emit.exchange import exchange_constant
 from superscaler.emit.function import Function, spec
@@ -12,6 +13,7 @@ from superscaler.emit.steps import emit_steps, grouped, peer_constant
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import Conversion
+from superscaler.runtime.by_time import Time
 from superscaler.transform.match import ALL, FIRST
 
 Position = int | tuple[int]  # of a time index: a position in the task's, or (n,): the constant n
@@ -23,6 +25,16 @@ def participants(route: Route, key: Time) -> list[int]:
         return sorted(exchanges(route, key))
     path = route.paths[key]
     return sorted({*path.source.ravel().tolist(), *path.target.ravel().tolist()})
+
+
+def role(route: Route, rank: int, key: Time) -> Hashable:
+    """What the function of a conversion depends on, beside the conversion: ranks and time keys of
+    one role have the same."""
+    if route.paths is None:
+        mine = exchanges(route, key)[rank]
+        return bool(mine.slots), mine.out
+    path = route.paths[key]
+    return rank in path.source, rank in path.target
 
 
 def boundary_function(emission: Emission, conversion: Conversion, rank: int, key: Time) -> Function:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superscaler.emit.literals import Constant
+from superscaler.runtime.by_time import Time, folded, is_table, look_up
 
-Time = tuple[int, ...]
 Value = Callable[[int, Time], Any]  # (rank, time index of the running task) -> value
 
 
@@ -34,19 +34,22 @@ class Constants:
         return Constant(self.by_key[key])
 
     def of_rank(self, name: str, rank: int, times: list[Time]) -> Any:
-        """The constant's value on a rank: one value, or a dict by time index where they differ."""
-        values = {t: self.values[name](rank, t) for t in times}
-        first = next(iter(values.values()))
-        found = first if all(v == first for v in values.values()) else values
+        """The constant's value on a rank: one value, or a table by time index where they differ."""
+        found = folded({t: self.values[name](rank, t) for t in times})
         self.known[name, rank] = found
         return found
 
     def at(self, name: str, rank: int, time: Time) -> Any:
         """The constant's value on a rank for a running task's time index."""
         found = self.known.get((name, rank))
-        if found is None or (isinstance(found, dict) and time not in found):
+        if found is None:
             return self.values[name](rank, time)
-        return found[time] if isinstance(found, dict) else found
+        if not is_table(found):
+            return found
+        try:
+            return look_up(found, time)
+        except KeyError:
+            return self.values[name](rank, time)
 
     def is_fixed(self, name: str, rank: int) -> bool:
         """Whether a value that `of_rank` has found is known to be the same at all times."""

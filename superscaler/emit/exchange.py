@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from superscaler.emit.constants import Constants, Time
+from superscaler.emit.constants import Constants
 from superscaler.emit.literals import Constant
 from superscaler.materialize.general import Exchange, exchanges
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
+from superscaler.runtime.by_time import Time
 
 
 def exchange_constant(program: Program, constants: Constants, conversion: Conversion) -> Constant:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from superscaler.dtypes import dtype_name
-from superscaler.emit.constants import Time
 from superscaler.emit.listing import Entry, Listing
 from superscaler.emit.owned import OwnedTables
 from superscaler.graph.tensor import PTensor, TensorKind
 from superscaler.materialize.program import Program, ValueRef
+from superscaler.runtime.by_time import Time
 from superscaler.runtime.program import FORMAT
 from superscaler.runtime.structure import structure
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from superscaler.emit.constants import Time
 from superscaler.emit.emission import Emission
 from superscaler.emit.function import Function
+from superscaler.runtime.by_time import Time
 
 Entry = tuple[str, Time]  # function name, time index
 

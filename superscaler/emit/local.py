@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from superscaler.emit.constants import Constants, Time
+from superscaler.emit.constants import Constants
 from superscaler.graph.axis import OperatorAxes
+from superscaler.runtime.by_time import Time
 from superscaler.transform.layout import Layout, interval
 from superscaler.transform.partition import Grid, Placed
 

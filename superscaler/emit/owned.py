@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from superscaler.emit.constants import Time
 from superscaler.emit.local import PartIndex
 from superscaler.graph.tensor import HOST, TensorKind
 from superscaler.materialize.program import Own, Program
+from superscaler.runtime.by_time import Time
 from superscaler.transform.layout import Layout
 from superscaler.transform.partition import Grid
 

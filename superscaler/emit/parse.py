@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from superscaler.errors import MaterializeError
+from superscaler.runtime.by_time import Time, is_table, look_up
 
-Time = tuple[int, ...]
 Key = tuple[str, Time]
 
 COLLECTIVES = (
@@ -107,7 +107,7 @@ class RankFile:
     def constant(self, name: str, time: Time) -> Any:
         """A constant's value for a task's time index. Raises KeyError where it has none."""
         value = self.constants[name]
-        return value[time] if is_timed(value) else value
+        return look_up(value, time) if is_table(value) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +126,6 @@ def key_of(spec: str, entry: Entry) -> Key:
         return name, ()
     return name, tuple(
         int(p[1:]) if p.startswith("#") else entry.time[int(p)] for p in positions.split(",")
-    )
-
-
-def is_timed(constant: Any) -> bool:
-    """Whether a constant has a value for each time index."""
-    return (
-        isinstance(constant, dict)
-        and bool(constant)
-        and all(isinstance(k, tuple) for k in constant)
     )
 
 

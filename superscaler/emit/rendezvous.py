@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from superscaler.emit.parse import COLLECTIVES, Call, Files, Listing, RankFile, Time, is_timed
+from superscaler.emit.parse import COLLECTIVES, Call, Files, Listing, RankFile
+from superscaler.runtime.by_time import Time
 
 Event = tuple[str, int]  # program, number of the call among its communications
 Group = tuple[int, ...]
@@ -94,8 +95,10 @@ def _groups(work: Rendezvous, rank: RankFile) -> dict[Group, list[tuple[str, Tim
     """Group of several ranks -> the (constant, time index) pairs by which a rank calls it."""
     found: dict[Group, list[tuple[str, Time]]] = {}
     for name, time in work.atoms[rank.program]:
-        value = rank.constants.get(name)
-        group = value.get(time) if isinstance(value, dict) and is_timed(value) else value
+        try:
+            group = rank.constant(name, time)
+        except KeyError:
+            group = None
         if not isinstance(group, tuple) or rank.rank not in group:
             what = f"{name} should be a group that this rank is in, at {time}; it is {group}"
             work.problems.append(Problem(f"rank {rank.rank}", what))

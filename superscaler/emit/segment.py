@@ -10,7 +10,6 @@ import torch
 
 from superscaler.emit.buckets import coalesced_text, segment_buckets
 from superscaler.emit.comments import conversion_comment, operator_comment
-from superscaler.emit.constants import Time
 from superscaler.emit.copies import left_open, segment_copies
 from superscaler.emit.emission import Emission
 from superscaler.emit.exchange import exchange_constant
@@ -23,6 +22,7 @@ from superscaler.graph.operator import Operator, Phase
 from superscaler.materialize.program import Conversion, Read, ValueRef
 from superscaler.ops import Call
 from superscaler.ops.copies import TO_HOST
+from superscaler.runtime.by_time import Time
 from superscaler.runtime.program import REDUCTION_MARKS
 from superscaler.schedule.segments import Segment
 from superscaler.transform.layout import Layout, input_layout, output_layout

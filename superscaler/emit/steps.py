@@ -7,11 +7,12 @@ from math import prod
 
 import numpy as np
 
-from superscaler.emit.constants import Constants, Time
+from superscaler.emit.constants import Constants
 from superscaler.emit.function import Function
 from superscaler.emit.literals import Constant
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.rvd import Path, Step
+from superscaler.runtime.by_time import Time
 
 
 def grouped(sizes: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:

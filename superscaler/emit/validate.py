@@ -15,12 +15,12 @@ from superscaler.emit.parse import (
     Key,
     Listing,
     RankFile,
-    Time,
     key_of,
     parse_files,
 )
 from superscaler.emit.rendezvous import Problem, meet
 from superscaler.errors import InvalidProgramError
+from superscaler.runtime.by_time import Time
 from superscaler.runtime.program import MARKS
 
 LISTED = 10  # problems in an error

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from superscaler.runtime.by_time import is_table, look_up
 from superscaler.runtime.communicator import Communicator, Ranks
 from superscaler.runtime.copies import Copies, copies_of
 from superscaler.runtime.exchange import exchange
@@ -43,13 +44,15 @@ class Context:
         self.device = torch.device(device)
         self._optimizer_step = optimizer_step
         self.copies = copies or copies_of(self.device)
-        self._fixed = {name: v for name, v in constants.items() if not _depends_on_time(v)}
-        self._timed = {name: v for name, v in constants.items() if _depends_on_time(v)}
+        self._fixed = {name: v for name, v in constants.items() if not is_table(v)}
+        self._timed = {name: v for name, v in constants.items() if is_table(v)}
         self._own_mail: deque[Value] = deque()
 
     def __getitem__(self, name: str) -> Any:
         """The constant, for the running task's time index."""
-        return self._timed[name][self.time] if name in self._timed else self._fixed[name]
+        if name in self._timed:
+            return look_up(self._timed[name], self.time)
+        return self._fixed[name]
 
     def all_reduce(
         self, x: torch.Tensor, group: str, op: str = "sum", in_place: bool = False
@@ -238,14 +241,6 @@ class Context:
                 for key, gradient in gradients.items()
             }
         )
-
-
-def _depends_on_time(constant: Any) -> bool:
-    return (
-        isinstance(constant, dict)
-        and bool(constant)
-        and all(isinstance(key, tuple) for key in constant)
-    )
 
 
 def _copy(x: torch.Tensor) -> torch.Tensor:

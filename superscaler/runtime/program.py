@@ -17,7 +17,7 @@ from superscaler.runtime.failures import ProgramError
 from superscaler.runtime.handover import taking_over
 from superscaler.runtime.shards import Box, Slots, local_shape
 
-FORMAT = 3  # of the manifest and of the emitted files; the emitter writes it to the manifest
+FORMAT = 4  # of the manifest and of the emitted files; the emitter writes it to the manifest
 REDUCTION_MARKS = {"sum": "+", "max": "^", "logsumexp": "~"}  # after a written value's name
 MARKS = "".join(REDUCTION_MARKS.values())
 Key = tuple[str, tuple[int, ...]]  # a value: its name and its time index

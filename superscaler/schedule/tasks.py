@@ -56,7 +56,7 @@ def build_tasks(partition: Partition, segments: list[Segment], edges: list[Edge]
             _connect(segments[a], segments[b], sources, kind, number, before)
     _connect_orders(partition, segments, home, number, before)
     plain = [(t.segment, t.time[0] if t.time else 0, t.devices) for t in tasks]
-    for (task, other), kind in sequence_edges(partition, segments, plain).items():
+    for (task, other), kind in sequence_edges(partition, segments, plain, before).items():
         before[task].setdefault(other, kind)
     return TaskGraph(tuple(segments), tuple(tasks), tuple(before), home)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from superscaler.emit.constants import Constants, Time
+from superscaler.emit.constants import Constants
+from superscaler.runtime.by_time import Time
 
 
 class Peer(int):

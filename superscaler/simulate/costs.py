@@ -14,7 +14,6 @@ from typing import Any
 from superscaler.cluster.cluster import Cluster
 from superscaler.emit.assemble import find_outside_reads
 from superscaler.emit.buckets import single_step
-from superscaler.emit.constants import Time
 from superscaler.emit.emission import Emission
 from superscaler.emit.local import PartIndex, local_shape
 from superscaler.emit.segment import segment_function
@@ -23,6 +22,7 @@ from superscaler.materialize.conversion import Route
 from superscaler.materialize.dependencies import value_name
 from superscaler.materialize.general import exchanges
 from superscaler.materialize.program import BOUNDARY, Conversion, Program
+from superscaler.runtime.by_time import Time
 from superscaler.runtime.program import MARKS
 from superscaler.schedule.segments import Segment
 from superscaler.simulate.constants import marked

@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from superscaler.emit.constants import Constants, Time
+from superscaler.emit.constants import Constants
+from superscaler.runtime.by_time import Time
 from superscaler.simulate.record import ITSELF, Communication
 from superscaler.simulate.script import EVERYONE, Script
 

@@ -8,9 +8,9 @@ from itertools import product
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.profile import Profile
-from superscaler.emit.constants import Time
 from superscaler.materialize.conversion import Route
 from superscaler.materialize.program import BOUNDARY, Program, Read
+from superscaler.runtime.by_time import Time
 from superscaler.schedule.costs import Part, Transfer
 from superscaler.schedule.segments import Segment
 from superscaler.simulate.costs import SegmentCost, conversion_costs

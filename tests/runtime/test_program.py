@@ -43,7 +43,7 @@ def test_a_rank_outside_the_world_is_refused():
     ("change", "message"),
     [
         ({"torch": "1.13.0"}, "was compiled with torch 1.13.0, this is torch"),
-        ({"format": 99}, "is of format 99, this version of superscaler reads format 3"),
+        ({"format": 99}, "is of format 99, this version of superscaler reads format 4"),
         ({"world_size": "four"}, "has no field 'world_size' of type int"),
     ],
 )

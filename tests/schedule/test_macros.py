@@ -1,13 +1,20 @@
 """Orders against the tasks of a program: every task is there, and contradictions are named."""
 
+from itertools import product
+from types import SimpleNamespace
+
+import networkx as nx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from subjects import gpt, traced
 from torch import nn
 
 import superscaler as ss
 from superscaler.errors import ScheduleError
 from superscaler.plan import Plan
+from superscaler.schedule.macros import sequence_edges
 
 STAGES = "stages: [{devices: [0]}, {devices: [1]}]\n"
 
@@ -86,3 +93,38 @@ def test_a_stage_without_weights(order: str) -> None:
 def test_a_second_way_through_the_devices() -> None:
     with pytest.raises(ScheduleError, match=r"line 1: F0.1'1 takes a second way"):
         ss.compile(gpt().graph, explicit('"F0.0 F0.1\'1 BW0.0 BW0.1"'))
+
+
+@given(st.data())
+def test_edges_that_follow_from_others_are_left_out(data: st.DataObject) -> None:
+    """Of two macro tasks in turn, all tasks that share a device are in order, by few edges."""
+    sizes = data.draw(st.lists(st.integers(1, 5), min_size=2, max_size=3), label="macro tasks")
+    labels = [m for m, size in enumerate(sizes) for _ in range(size)]
+    ranks = st.sets(st.integers(0, 2), min_size=1).map(sorted).map(tuple)
+    tasks = [(m, 0, data.draw(ranks, label="devices")) for m in labels]
+    before = [
+        {b for b in range(t) if labels[b] == labels[t] and data.draw(st.booleans(), label="edge")}
+        for t in range(len(tasks))
+    ]
+    segments = [SimpleNamespace(label=f"forward_{m}") for m in range(len(sizes))]
+    line = tuple((s.label, 0) for s in segments)
+    found = sequence_edges(SimpleNamespace(sequences=(line,)), segments, tasks, before)
+
+    inside = {(b, t) for t, befores in enumerate(before) for b in befores}
+    least = nx.transitive_closure_dag(nx.DiGraph([*inside, *((x, y) for y, x in found)]))
+    wanted = {
+        (x, y)
+        for x, y in product(range(len(tasks)), repeat=2)
+        if labels[y] == labels[x] + 1 and set(tasks[x][2]) & set(tasks[y][2])
+    }
+    assert {(x, y) for y, x in found} <= wanted
+    assert wanted <= set(least.edges)
+
+
+def test_a_chain_waits_by_one_edge() -> None:
+    tasks = [(m, 0, (0,)) for m in (0, 0, 0, 1, 1, 1)]
+    before = [set(), {0}, {1}, set(), {3}, {4}]
+    segments = [SimpleNamespace(label="forward_0"), SimpleNamespace(label="forward_1")]
+    sequences = ((("forward_0", 0), ("forward_1", 0)),)
+    found = sequence_edges(SimpleNamespace(sequences=sequences), segments, tasks, before)
+    assert found == {(3, 2): "order, line 1: F0.0 F1.0"}
