@@ -35,6 +35,11 @@ PLANS = {
     1024: "hybrid(tp=8, pp=16, dp=8, microbatches=32)",
 }
 
+# Ring attention: layers x blocks x microbatches tasks on each device.
+LONG = {"hidden": 4096, "heads": 32, "seq": 12288, "vocab": 51200, "batch": 128, "meta": True}
+RING = "context_parallel(cp=8, zero=2, ring=True, microbatches={})"
+RING_MICROBATCHES = (8, 32, 128)
+
 # The peer's published setting, see `PEER`.
 SMALL = {"hidden": 1024, "heads": 16, "seq": 128, "vocab": 51200, "batch": 16, "meta": True}
 SMALL_PLANS = {
@@ -84,10 +89,11 @@ def main() -> None:
 
 
 def cases(quick: bool) -> list[Case]:
-    """The comparison with the peer, then layers x devices."""
+    """The comparison with the peer, then layers x devices, then many tasks a microbatch."""
     small = [Case(24, n, plan, SMALL) for n, plans in SMALL_PLANS.items() for plan in plans]
     large = [Case(layers, n, plan, LARGE) for layers in LAYERS for n, plan in PLANS.items()]
-    return [small[1], large[0], large[1]] if quick else [*small, *large]
+    ring = [Case(8, 8, RING.format(m), LONG) for m in RING_MICROBATCHES]
+    return [small[1], large[0], large[1]] if quick else [*small, *large, *ring]
 
 
 HEADING = (
