@@ -39,8 +39,22 @@ def _turns(graph: Graph, position: dict[int, int]) -> dict[int, int]:
 
 
 def _first_calls(graph: Graph, forward: Collection[int]) -> dict[int, int]:
-    """Operators of data and parameters, with the first one of the same module that does the same
-    with the same parameters."""
+    """Operators of later calls: of the same module as the first one, doing the same with the same
+    parameters, and not waiting for it (as recycling does)."""
+    again = _again(graph, forward)
+    number = {op: i for i, op in enumerate(sorted(set(again.values())))}
+    above: dict[int, int] = {}  # per operator: a bit for each first one that it is or waits for
+    for op in forward:
+        makers = {graph.producer[t][0] for t in graph.operators[op].inputs if t in graph.producer}
+        above[op] = 1 << number[op] if op in number else 0
+        for maker in makers:
+            above[op] |= above.get(maker, 0)
+    return {op: first for op, first in again.items() if not above[op] >> number[first] & 1}
+
+
+def _again(graph: Graph, forward: Collection[int]) -> dict[int, int]:
+    """Operators of data and parameters, but the first of the same module that does the same with
+    the same parameters; with that one."""
     weights: dict[int, frozenset[int]] = {
         t.id: frozenset({t.id}) for t in graph.tensors if t.kind is TensorKind.PARAM
     }
@@ -53,7 +67,9 @@ def _first_calls(graph: Graph, forward: Collection[int]) -> dict[int, int]:
         if read and all(t in weights for t in inputs):  # of parameters alone: parameters
             weights.update(dict.fromkeys(operator.outputs, read))
         elif read and operator.module:
-            found[op] = first.setdefault((operator.module, operator.target, read), op)
+            same = first.setdefault((operator.module, operator.target, read), op)
+            if same != op:
+                found[op] = same
     return found
 
 
