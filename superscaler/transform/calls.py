@@ -33,8 +33,8 @@ def _turns(graph: Graph, position: dict[int, int]) -> dict[int, int]:
     first = _first_calls(graph, position)
     turn: dict[int, int] = {}
     for op in reversed(position):
-        readers = (turn[r] for r in _readers(graph, op, position))
-        turn[op] = min(position[first.get(op, op)], *readers, position[op])
+        readers = [turn[r] for r in _readers(graph, op, position)]
+        turn[op] = min([position[first.get(op, op)], *readers])
     return {op: turn[op] for op in position}
 
 
