@@ -66,7 +66,7 @@ def _again(graph: Graph, forward: Collection[int]) -> dict[int, int]:
         read = frozenset().union(*(weights.get(t, frozenset()) for t in inputs))
         if read and all(t in weights for t in inputs):  # of parameters alone: parameters
             weights.update(dict.fromkeys(operator.outputs, read))
-        elif read and operator.module:
+        elif read:
             same = first.setdefault((operator.module, operator.target, read), op)
             if same != op:
                 found[op] = same

@@ -29,7 +29,7 @@ def test_numbers_that_do_not_matter_are_left_out() -> None:
     assert folded({(0,): 1, (0, 1): 2}) == {(0,): 1, (0, 1): 2}
 
 
-@pytest.mark.parametrize("time", [(3, 7), (3,), ()])
+@pytest.mark.parametrize("time", [(3, 7), (3,), (), (3, 0, 5)])
 def test_a_time_without_a_value(time: tuple[int, ...]) -> None:
     with pytest.raises(KeyError):
         look_up({(None, 0): 0, (None, 1): 1}, time)
