@@ -125,7 +125,7 @@ def test_the_reference_has_every_key_and_its_default(kind: str) -> None:
 def test_the_reference_plan_verifies(
     workload: ss.Workload, graph: Graph, expected: Expected
 ) -> None:
-    text = reference()["Everything at once"]
+    text = reference()["A plan with many of them"]
     plan = ss.Plan.from_yaml(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
     report = verify_program(
         workload, ss.compile(graph, plan).files, expected=expected, processes=False

@@ -2,7 +2,8 @@
 
 A siamese network calls its encoder on one half of the batch after the other. In the order of the
 program, a cut in the middle would put the first call on one stage and the second on the next; side
-by side, each stage has its layers of both, and their parameters once.
+by side, each stage has its layers of both, and their parameters once, but for an operator between
+whose calls the cut falls.
 """
 
 from __future__ import annotations
