@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
+from superscaler.graph.axis import Axes
+from superscaler.graph.graph import Graph
 from superscaler.ops.flops import is_product
 from superscaler.transform.partition import VALUE, Partition, Placed
 
@@ -11,14 +14,29 @@ from superscaler.transform.partition import VALUE, Partition, Placed
 def propagate_partial(partition: Partition) -> Partition:
     """Let linear operators take partial sums as they are, whether replicated or split.
 
-    Along one grid dim an operator can, if all inputs of one of its linear sets, and no others, are
-    partial sums. A tensor stays partial only if all its readers can: else it is reduced once, for
-    all of them.
+    Along one grid dim an operator can, if the inputs of one of its linear sets, except for zeros,
+    and no others are partial sums. A tensor stays partial only if all its readers can: else it is
+    reduced once, for all of them.
     """
     work = _Work(partition)
     while work.sweep():
         pass
     return partition.with_placed(work.result())
+
+
+def adds_up(graph: Graph, axes: Axes, op: int, partial: Set[int]) -> bool:
+    """Whether an operator's results on partial values of these inputs add up to that on their
+    sums: the other inputs of a linear set are zeros."""
+    zeros = {i for i, t in enumerate(graph.operators[op].inputs) if _is_zero(graph, t)}
+    return any(partial <= s <= partial | zeros for s in axes.operators[op].rule.linear)
+
+
+def _is_zero(graph: Graph, tensor: int) -> bool:
+    """Whether a tensor was made as zeros."""
+    if tensor not in graph.producer:
+        return False
+    maker = graph.operators[graph.producer[tensor][0]]
+    return maker.target.startswith("aten.full") and maker.args[1:2] == (0,)
 
 
 class _Work:
@@ -63,8 +81,7 @@ class _Work:
         others = [self.chosen[op, d] for d in range(dim) if (op, d) in self.chosen]
         if any(o != partial for o in others):
             return frozenset()
-        fits = any(partial == s for s in self.axes.operators[op].rule.linear)
-        return partial if fits else frozenset()
+        return partial if adds_up(self.graph, self.axes, op, partial) else frozenset()
 
     def _is_worth(self, op: int) -> bool:
         """Whether reducing after the operator moves no more bytes than reducing before it."""

@@ -14,6 +14,7 @@ from superscaler.graph.tensor import TensorKind
 from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.effect import PLACES, Rank, SplitTable, check_effect, split_entries
+from superscaler.transform.partial import adds_up
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import check_modules, matches
 from superscaler.transform.shards import check_shards
@@ -238,35 +239,21 @@ class _Work:
         return None
 
     def is_linear(self, op: Operator, position: int) -> bool:
-        """Whether an operator is linear in one input, as its others are zero or not added to it,
-        and it, or the linear operators that alone read it in turn, make fewer bytes of it."""
+        """Whether an operator is linear in one input, and it, or the linear operators that alone
+        read it in turn, make fewer bytes of it."""
         if self.axes.operators[op.id].rule.is_view:
             return len(op.inputs) == 1
         bound = self.graph.tensors[op.inputs[position]].num_bytes
         at: tuple[int, int] | None = (op.id, position)
         while at is not None:
             reader = self.graph.operators[at[0]]
-            if len(reader.outputs) != 1 or not self.adds_up(*at):
+            if len(reader.outputs) != 1 or not adds_up(self.graph, self.axes, at[0], {at[1]}):
                 return False
             if self.graph.tensors[reader.outputs[0]].num_bytes < bound:
                 return True
             readers = self.graph.consumers.get(reader.outputs[0], ())
             at = readers[0] if len(readers) == 1 else None
         return False
-
-    def adds_up(self, op: int, position: int) -> bool:
-        """Whether an operator's results on two values of an input add up to that on their sum."""
-        rule, inputs = self.axes.operators[op].rule, self.graph.operators[op].inputs
-        zero = {i for i, t in enumerate(inputs) if self.is_zero(t)}
-        is_view = rule.is_view and len(inputs) == 1
-        return is_view or any(position in s and s - {position} <= zero for s in rule.linear)
-
-    def is_zero(self, tensor: int) -> bool:
-        """Whether a tensor was made as zeros."""
-        if tensor not in self.graph.producer:
-            return False
-        maker = self.graph.operators[self.graph.producer[tensor][0]]
-        return maker.target.startswith("aten.full") and maker.args[1:2] == (0,)
 
     def is_sum(self, op: int, k: int, role: int) -> bool:
         """Whether output k holds partial sums along a grid dim of this role."""

@@ -1,0 +1,36 @@
+"""Partial sums: linear operators take them as they are, so that less is reduced, and later."""
+
+from __future__ import annotations
+
+import pytest
+from subjects import subject
+
+from superscaler import policies
+from superscaler.compiler import partition_of
+from superscaler.plan import Plan
+from superscaler.transform.layout import input_layout, output_layout
+from superscaler.transform.partial import propagate_partial
+from superscaler.transform.partition import VALUE
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        policies.data_parallel(dp=2),
+        policies.hybrid(dp=2, microbatches=2),
+        policies.hybrid(dp=2, zero=2, microbatches=2),
+    ],
+)
+def test_gradients_of_a_bias_table_are_reduced_as_tables(plan: Plan) -> None:
+    """Each replica adds its gradients of all pairs of positions up, from zeros, in a table."""
+    of = subject("swin")
+    after = propagate_partial(partition_of(of.graph, plan, of.axes))
+    tables = [op for op in of.graph.operators if op.target.startswith("aten.index_put")]
+    assert tables
+    for op in tables:
+        values = len(op.inputs) - 1
+        assert VALUE in input_layout(after, op.id, values).roles
+        assert VALUE not in input_layout(after, op.id, 0).roles
+        made = of.graph.producer[op.inputs[values]]
+        wanted, found = input_layout(after, op.id, values), output_layout(after, *made)
+        assert wanted.roles[-1] == found.roles[-1] == VALUE
