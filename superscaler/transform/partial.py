@@ -31,6 +31,25 @@ def adds_up(graph: Graph, axes: Axes, op: int, partial: Set[int]) -> bool:
     return any(partial <= s <= partial | zeros for s in axes.operators[op].rule.linear)
 
 
+def shrinks(graph: Graph, axes: Axes, op: int, position: int, bound: int) -> bool:
+    """Whether an operator is linear in one input, and it, or the linear operators that alone read
+    it in turn, make fewer bytes than `bound`."""
+    at: tuple[int, int] | None = (op, position)
+    while at is not None:
+        reader = graph.operators[at[0]]
+        if len(reader.outputs) != 1 or not adds_up(graph, axes, at[0], {at[1]}):
+            return False
+        if graph.tensors[reader.outputs[0]].num_bytes < bound:
+            return True
+        at = _only_reader(graph, reader.outputs[0])
+    return False
+
+
+def _only_reader(graph: Graph, tensor: int) -> tuple[int, int] | None:
+    readers = graph.consumers.get(tensor, ())
+    return readers[0] if len(readers) == 1 and tensor not in graph.results else None
+
+
 def _is_zero(graph: Graph, tensor: int) -> bool:
     """Whether a tensor was made as zeros."""
     if tensor not in graph.producer:
@@ -84,13 +103,18 @@ class _Work:
         return partial if adds_up(self.graph, self.axes, op, partial) else frozenset()
 
     def _is_worth(self, op: int) -> bool:
-        """Whether reducing after the operator moves no more bytes than reducing before it."""
+        """Whether reducing after the operator, or after those that alone read it in turn, moves no
+        more bytes than reducing before it."""
         operator = self.graph.operators[op]
-        if len(operator.outputs) > 1 and not self.axes.operators[op].rule.is_view:
+        is_view = self.axes.operators[op].rule.is_view
+        if is_product(operator) or (len(operator.outputs) > 1 and not is_view):
             return False
         largest = max((self.graph.tensors[t].num_bytes for t in operator.inputs), default=0)
-        made = max(self.graph.tensors[t].num_bytes for t in operator.outputs if t >= 0)
-        return not is_product(operator) and made <= largest
+        made = [t for t in operator.outputs if t >= 0]
+        if max(self.graph.tensors[t].num_bytes for t in made) <= largest:
+            return True
+        reader = _only_reader(self.graph, made[0]) if len(made) == 1 else None
+        return reader is not None and shrinks(self.graph, self.axes, *reader, largest)
 
     def _is_partial(self, tensor: int, reader: int, dim: int) -> bool:
         """Whether the tensor's producer, on the reader's grid, leaves partial sums along `dim`."""

@@ -14,7 +14,7 @@ from superscaler.graph.tensor import TensorKind
 from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.effect import PLACES, Rank, SplitTable, check_effect, split_entries
-from superscaler.transform.partial import adds_up
+from superscaler.transform.partial import shrinks
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import check_modules, matches
 from superscaler.transform.shards import check_shards
@@ -244,16 +244,7 @@ class _Work:
         if self.axes.operators[op.id].rule.is_view:
             return len(op.inputs) == 1
         bound = self.graph.tensors[op.inputs[position]].num_bytes
-        at: tuple[int, int] | None = (op.id, position)
-        while at is not None:
-            reader = self.graph.operators[at[0]]
-            if len(reader.outputs) != 1 or not adds_up(self.graph, self.axes, at[0], {at[1]}):
-                return False
-            if self.graph.tensors[reader.outputs[0]].num_bytes < bound:
-                return True
-            readers = self.graph.consumers.get(reader.outputs[0], ())
-            at = readers[0] if len(readers) == 1 else None
-        return False
+        return shrinks(self.graph, self.axes, op.id, position, bound)
 
     def is_sum(self, op: int, k: int, role: int) -> bool:
         """Whether output k holds partial sums along a grid dim of this role."""

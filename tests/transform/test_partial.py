@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from subjects import subject
+import torch
+from subjects import MODELS, subject
 
+import superscaler as ss
 from superscaler import policies
 from superscaler.compiler import partition_of
 from superscaler.plan import Plan
@@ -34,3 +36,20 @@ def test_gradients_of_a_bias_table_are_reduced_as_tables(plan: Plan) -> None:
         made = of.graph.producer[op.inputs[values]]
         wanted, found = input_layout(after, op.id, values), output_layout(after, *made)
         assert wanted.roles[-1] == found.roles[-1] == VALUE
+
+
+def test_casts_before_the_table_do_not_make_it_late() -> None:
+    """Under autocast the gradients of the pairs are cast to twice as many bytes before they are
+    added up in the table."""
+    workload = ss.load_workload(f"{MODELS}/swin.py:swin", {})
+
+    def step(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return workload.step(model, batch)
+
+    graph = ss.trace(step, workload.model, workload.batch, workload.optimizer)
+    program = ss.compile(graph, policies.data_parallel(dp=2)).program
+    shapes = [graph.tensors[c.tensor].shape for c in program.conversions]
+    window = 16
+    assert (49, 4) in shapes
+    assert [s for s in shapes if s[-2:] == (window, window)] == []
