@@ -21,6 +21,11 @@ WORDS = "model.encoder.embed_tokens model.decoder.embed_tokens"
 PLANS = [
     ("gpt", "coshard(data_parallel(dp=1), parts=2)"),
     ("gpt", "coshard(zero(dp=2, stage=3), parts=2)"),
+    (
+        "gpt",
+        "coshard(coshard(data_parallel(dp=2), parts=2, where='layers.0'), parts=1, "
+        "where='layers.1')",
+    ),
     ("gpt", "coshard(hybrid(pp=2, tp=2, microbatches=2), parts=2, axes='layers.*.fc1.weight:0')"),
     ("swin", "coshard(data_parallel(dp=2), parts=2)"),
     ("mbart", "coshard(pipeline(pp=2, microbatches=2), parts=2, where='model.decoder')"),

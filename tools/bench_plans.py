@@ -6,14 +6,17 @@
 A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 to 3 (2 and 3
 without a pipeline), recompute of whole blocks, and 1F1B or interleaved 1F1B with two stages a
 device; each of them is simulated, or ruled out by a floor of its time or its memory
-(planning/thin.py). Ours add co-shard (of all blocks or of some), interlaced pipelines, huge
-vocabularies over all devices, sequences split through attention, 3F1B, stages placed by the solver
-and bidirectional pipelines. The best of either side is simulated whole, by the same simulator, on
+(planning/thin.py). Ours add co-shard, blocks treated in two ways (none, co-shard, recompute: as few
+in the slower way as the memory allows), interlaced pipelines, huge vocabularies over all devices,
+sequences split through attention, 3F1B, stages placed by the solver and bidirectional pipelines.
+The best of either side is simulated whole, by the same simulator, on
 plans/clusters/v100-32g-8.yaml: microbatches of one sample, a global batch of 256 (evoformer: 128,
-and from one and two blocks a stage), mixed precision (float16 arithmetic under autocast, float32
-parameters, gradients and two float32 states). "out of memory" is above 32e9 bytes on some device.
-Rows of runs before are kept (beside the table, as JSON). Any number in the table can be recomputed
-from its row, in a minute:
+and from few blocks), mixed precision (float16 arithmetic under autocast, float32 parameters,
+gradients and two float32 states). "out of memory" is above 32e9 bytes on some device. "At most" is
+the speed-up that no plan can be above: every kernel of the step once, for the whole batch at a
+time, with nothing waited for, shared evenly by the devices (planning/bound.py). Rows of runs before
+are kept (beside the table, as JSON). Any number in the table can be recomputed from its row, in a
+minute:
 
     python tools/bench_plans.py --cells 'swin 32L/512 on 4' --plan 'coshard(hybrid(dp=4, ...), ...)'
 """
@@ -30,13 +33,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from planning.bound import least_us
 from planning.cells import Cell, cells
 from planning.conventional import conventional
 from planning.measure import Measured, Search
-from planning.ours import of_some_blocks, ours, variants
+from planning.ours import flat, ours, variants
+from planning.some import fewest, mixes, of_first_blocks
 from planning.thin import simulated
 
 BEST = 2  # of our kinds of plans, that are varied
+MIXES = 3  # of two ways to treat blocks, that are tried
 WORTH_VARYING = 1.1  # a kind of plan is, up to so much above the best conventional plan
 
 
@@ -64,6 +70,7 @@ class Row:
     theirs: Best | None
     mine: Best | None
     least_gb: float  # of all conventional plans, for those that do not fit
+    bound_s: float  # no plan's step is shorter
     tried: int
     seconds: float
 
@@ -72,6 +79,11 @@ class Row:
         if self.theirs is None:
             return float("inf") if self.mine else 0.0
         return self.theirs.step_s / self.mine.step_s if self.mine else 1.0
+
+    @property
+    def most(self) -> float:
+        """The speed-up that no plan can be above."""
+        return self.theirs.step_s / self.bound_s if self.theirs else float("inf")
 
     @property
     def why(self) -> str:
@@ -89,8 +101,8 @@ class Row:
 
 CONVENTIONS = __doc__[__doc__.index("A conventional plan is") :]
 HEAD = (
-    "| cell | conventional | s | GB | ours | s | GB | speed-up | why |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| cell | conventional | s | GB | ours | s | GB | speed-up | at most | why |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -159,18 +171,23 @@ def run(cell: Cell, verbose: bool) -> Row:
         _best(cell, theirs),
         _best(cell, mine),
         least / 1e9,
+        least_us(cell) / 1e6,
         len(search.estimated),
         seconds,
     )
 
 
 def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:
-    """The kinds of plans first, then variants of the best, then co-shard of some blocks."""
+    """The kinds of plans first, then variants of the best, then different ways for some blocks."""
     kinds = ours(cell)
     first = search.estimates(kinds, WORTH_VARYING * to_beat)
     varied = variants(cell, [m.candidate for m in first[:BEST]])
     second = search.estimates([*kinds, *varied], WORTH_VARYING * to_beat)
-    some = of_some_blocks(cell, [m.candidate for m in second[:BEST]])
+    some = of_first_blocks(cell, [m.candidate for m in second[:BEST]])
+    shortest = min([to_beat, *(m.step_us for m in second)])
+    bases = search.fastest(flat(cell), shortest)
+    for mix in mixes(cell, bases, search.floor, search.capacity, shortest)[:MIXES]:
+        some += fewest(cell, mix, search.peak, search.capacity)
     return search.best(list(dict.fromkeys([*kinds, *varied, *some])), to_beat)
 
 
@@ -185,7 +202,8 @@ def _best(cell: Cell, found: Measured | None) -> Best | None:
 def text(row: Row) -> str:
     speedup = f"{row.speedup:.2f}" if row.theirs else "only ours fits" if row.mine else "none fits"
     both = f"{_columns(row.theirs)} | {_columns(row.mine)}"
-    return f"| {row.cell} | {both} | {speedup} | {row.why} |"
+    most = f"{row.most:.2f}" if row.theirs else ""
+    return f"| {row.cell} | {both} | {speedup} | {most} | {row.why} |"
 
 
 def _columns(found: Best | None) -> str:
@@ -199,10 +217,11 @@ def summary(rows: list[Row]) -> str:
     fast = sum(r.speedup >= 1.5 for r in known)
     most = max((r.speedup for r in known if r.theirs), default=0.0)
     only = sum(r.theirs is None for r in known)
+    never = sum(r.most < 1.5 for r in known)
     return (
         f"{len(rows)} cells, {sum(r.tried for r in rows)} plans estimated in "
         f"{sum(r.seconds for r in rows):.0f} s: at least 1.5x in {fast}, up to {most:.2f}x where "
-        f"both fit, only ours fits in {only}"
+        f"both fit, only ours fits in {only}; no plan can reach 1.5x in {never}"
     )
 
 

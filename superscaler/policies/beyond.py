@@ -22,13 +22,17 @@ def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan
     backward: their temporaries fall by `parts` without communication.
 
     `axes`: those to cut, separated by spaces ("auto": heads and feed-forward, found on the graph);
-    `where`: module patterns to which it is limited. Source: SuperScaler, arXiv 2301.08984.
+    `where`: module patterns to which it is limited; a plan with co-shards can have others, in other
+    parts, of other modules. Source: SuperScaler, arXiv 2301.08984.
     """
     check_numbers("coshard", parts=parts)
     if not axes.split():
         raise PlanError(f"coshard: expected axes to name at least one, or auto, found {axes!r}")
     modules = tuple(where.split())
-    cuts = tuple(PlanSplit(a, "coshard", modules, False, parts, True) for a in axes.split())
+    known = {s.dim: s.parts for s in plan.splits}
+    names = ("coshard", *(f"coshard{number}" for number in range(2, len(known) + 2)))
+    dim = next(name for name in names if known.get(name, parts) == parts)
+    cuts = tuple(PlanSplit(a, dim, modules, False, parts, True) for a in axes.split())
     return replace(plan, splits=(*plan.splits, *cuts))
 
 

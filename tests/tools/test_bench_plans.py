@@ -10,10 +10,12 @@ TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 import bench_plans  # noqa: E402
+from planning.bound import least_us  # noqa: E402
 from planning.cells import EXAMPLES, Cell, cells  # noqa: E402
 from planning.conventional import conventional  # noqa: E402
 from planning.measure import Measured, Search  # noqa: E402
-from planning.ours import of_some_blocks, ours, variants  # noqa: E402
+from planning.ours import flat, ours, variants  # noqa: E402
+from planning.some import Mix, fewest, mixes, of_first_blocks  # noqa: E402
 from planning.thin import floor, simulated  # noqa: E402
 
 SIZES = {"hidden": 64, "heads": 4, "seq": 64, "vocab": 512, "layers": 4}
@@ -30,7 +32,7 @@ def tiny(devices: int = 2) -> Cell:
         4,
         4,
         "layers.*",
-        ("layers.{0-1}",),
+        (("layers", 4),),
         embedding="tokens",
         global_batch=8,
     )
@@ -67,9 +69,30 @@ def test_variants_of_a_pipeline_are_placed_and_go_both_ways() -> None:
     texts = [c.text for c in variants(cell, pipelines[:1])]
     for wanted in ("parts=8", "placement='free'", "placement='bidirectional'"):
         assert any(wanted in text for text in texts)
-    (some,) = of_some_blocks(cell, pipelines[:1])
-    assert "layers.{0-1}" in some.text
-    assert some.whole == pipelines[0]
+    some = of_first_blocks(cell, pipelines[:1])
+    assert all(f"layers.{{0-{n}}}" in c.text for n, c in enumerate(some))
+    assert {c.whole for c in some} == {pipelines[0]}
+
+
+def test_as_few_blocks_as_the_memory_allows_are_treated_in_a_slower_way() -> None:
+    cell = replace(tiny(), settings={**SIZES, "seq": 512, "vocab": 256})
+    search = Search(cell, quiet)
+    bases = [c for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
+
+    def recomputed(capacity: float) -> Mix:
+        found = mixes(cell, bases, search.floor, capacity, float("inf"))
+        (mix,) = [m for m in found if (m.fast, m.small) == ("", "recompute")]
+        return mix
+
+    ample = recomputed(float("inf"))
+    assert ample.count == 0
+    peaks = [search.peak(ample.at(cell, n)) or 0 for n in range(cell.grain + 1)]
+    assert peaks == sorted(set(peaks), reverse=True)
+    for count, peak in enumerate(peaks[1:], 1):
+        tried = fewest(cell, recomputed(peak), search.peak, peak)
+        fitting = [c.text for c in tried if (search.peak(c) or 0) <= peak]
+        assert ample.at(cell, count).text in fitting
+        assert ample.at(cell, count - 1).text not in fitting
 
 
 @pytest.mark.parametrize("start", ["hybrid(dp=2, ", "hybrid(tp=2, ", "coshard(hybrid(dp=2, zero=1"])
@@ -99,8 +122,17 @@ def test_floors_of_pipelines_are_not_above_what_they_take() -> None:
             assert least.peak_bytes <= real.peak_bytes
 
 
+def test_no_plan_is_shorter_than_the_bound() -> None:
+    cell = tiny()
+    bound = least_us(cell)
+    found = [c for c in [*conventional(cell), *ours(cell)] if c.stages == 1]
+    steps = [floor(cell, c).step_us for c in found]
+    assert 0 < bound < min(steps)
+    assert bound == pytest.approx(2 * least_us(replace(cell, devices=4)))
+
+
 def test_what_does_not_fit_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Search, "_capacity", 1000)
+    monkeypatch.setattr(Search, "capacity", 1000)
     search = Search(tiny(), quiet)
     assert search.best(conventional(tiny())[:2], float("inf")) is None
     assert 1000 < search.least_bytes < 1e9
@@ -140,6 +172,8 @@ def test_a_run_keeps_the_rows_of_runs_before(
     assert head.startswith("| cell")
     assert row.startswith("| gpt tiny on 2 | `hybrid(")
     assert "compute" in row
+    *_, speedup, most, _ = row.split(" | ")
+    assert float(speedup) <= float(most)
     assert summary.startswith("1 cells, ")
     assert conventions[0].startswith("A conventional plan is dp x tp x pp")
     monkeypatch.setattr(bench_plans, "run", None)  # it has no cell left to run

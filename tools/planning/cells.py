@@ -22,8 +22,9 @@ class Cell:
     """A model, made by the callable `spec` with its settings, on so many V100s.
 
     `heads` and `layers` limit tensor and pipeline parallelism, `most_stages` conventional
-    pipelines. `blocks` are the module patterns that recompute runs again, one region each,
-    `some_blocks` patterns of some of them. `depth` names the setting that makes the model deeper,
+    pipelines. `blocks` are the module patterns that recompute runs again, one region each; they are
+    those that match `large` and then `rows` of numbered modules, a name and how many each.
+    `depth` names the setting that makes the model deeper,
     `thin` two small values of it; `has_sequence`: there is one to split between products,
     `has_attention`: attention is an operator, so that it can be split as well.
     `embedding` and `head` are modules over a huge vocabulary; `count` modules `repeated`.* run
@@ -38,7 +39,8 @@ class Cell:
     heads: int
     layers: int
     blocks: str
-    some_blocks: tuple[str, ...] = ()
+    rows: tuple[tuple[str, int], ...]
+    large: str = ""
     depth: str = "layers"
     thin: tuple[int, int] = (1, 2)
     most_stages: int = 1 << 30
@@ -62,6 +64,27 @@ class Cell:
     @property
     def full_depth(self) -> int:
         return self.settings[self.depth]
+
+    @property
+    def num_rows(self) -> int:
+        """The blocks in `rows`."""
+        return sum(size for _, size in self.rows)
+
+    @property
+    def grain(self) -> int:
+        """In how many equal groups blocks are treated: a few, where many would be slow to
+        simulate."""
+        return 4 if self.count else self.num_rows
+
+    def some_blocks(self, first: int, last: int) -> str:
+        """Patterns of the blocks in `rows` from group `first` to before `last`."""
+        found, start = [], 0
+        first, last = (n * self.num_rows // self.grain for n in (first, last))
+        for name, size in self.rows:
+            a, b = max(first - start, 0), min(last - start, size)
+            found += [f"{name}.{{{a}-{b - 1}}}"] if a < b else []
+            start += size
+        return " ".join(found)
 
     def workload(self, batch: int, depth: int) -> Workload:
         """The workload under mixed precision (float16 compute, float32 parameters and states)."""
@@ -102,7 +125,6 @@ def gpt(devices: int, seq: int, fused: bool) -> Cell:
     settings["fused"] = fused
     size = f"{layers}L/{hidden}, {seq // 1024}k, {'fused' if fused else 'plain'} attention"
     spec = f"{EXAMPLES}/gpt.py:workload"
-    some = tuple(f"layers.{{0-{layers * n // 4 - 1}}}" for n in (1, 2, 3))
     return Cell(
         "gpt",
         size,
@@ -112,7 +134,7 @@ def gpt(devices: int, seq: int, fused: bool) -> Cell:
         heads,
         layers,
         "layers.*",
-        some,
+        (("layers", layers),),
         has_attention=fused,
     )
 
@@ -124,8 +146,7 @@ def swin(devices: int) -> Cell:
     settings = {"layers": layers, "hidden": hidden, "heads": heads}
     spec = f"{HERE}/models.py:swin"
     size = f"{layers}L/{hidden}"
-    blocks, first = "swin.encoder.layers.*.blocks.*", "swin.encoder.layers.{0-1}.blocks.*"
-    half = f"{first} swin.encoder.layers.2.blocks.{{0-{(layers - 6) // 2 - 1}}}"
+    encoder = "swin.encoder.layers"
     return Cell(
         "swin",
         size,
@@ -134,8 +155,9 @@ def swin(devices: int) -> Cell:
         settings,
         heads,
         layers,
-        blocks,
-        (first, half),
+        f"{encoder}.*.blocks.*",
+        ((f"{encoder}.2.blocks", layers - 6), (f"{encoder}.3.blocks", 2)),
+        large=f"{encoder}.{{0-1}}.blocks.*",
         thin=(8, 10),
         has_sequence=False,
     )
@@ -152,7 +174,6 @@ def text(model: str, devices: int) -> Cell:
             ("encoder.embed_tokens", "decoder.embed_tokens"),
             ("encoder.block", "decoder.block"),
         )
-    half = layers // 2 - 1
     return Cell(
         model,
         f"{layers}+{layers}L/{hidden}, {vocab // 1000}k words",
@@ -162,7 +183,7 @@ def text(model: str, devices: int) -> Cell:
         hidden // 64,
         2 * layers,
         " ".join(f"{part}.*" for part in parts),
-        (f"{parts[0]}.*", f"{parts[1]}.*", " ".join(f"{part}.{{0-{half}}}" for part in parts)),
+        tuple((part, layers) for part in parts),
         embedding=" ".join(names),
         head="lm_head",
     )
@@ -181,6 +202,7 @@ def evoformer(devices: int) -> Cell:
         4,
         48,
         "blocks.*",
+        (("blocks", 48),),
         depth="blocks",
         most_stages=1,
         repeated="blocks",

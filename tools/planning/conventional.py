@@ -21,7 +21,7 @@ class Candidate:
     of `width` devices, `chunks` the stages on each. `inside` is the plan that does the same to
     operators without a pipeline, on the devices of one stage; `fast` the same without ZeRO and with
     no forward run twice. `is_1f1b`: the order is 1F1B or an interleaved one, so that what a stage
-    waits and holds at least is known.
+    waits is known; `is_filled`: the first stage holds as many microbatches as there are stages.
     """
 
     text: str
@@ -32,6 +32,7 @@ class Candidate:
     stages: int = 1
     chunks: int = 1
     is_1f1b: bool = True
+    is_filled: bool = True
     is_plain: bool = True  # no forward runs twice
     base: Candidate | None = None  # that this one is a co-shard of
     whole: Candidate | None = None  # the same co-shard of all blocks, where this one is of some

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -32,7 +33,14 @@ class Measured:
     exposed_us: float = 0.0
 
 
+RANGE = re.compile(r"\{(\d+)-(\d+)\}")  # of numbered blocks
 RULED_OUT = Measured(Candidate("", "", "", 1, 1), float("inf"), 0, False)
+
+
+def _scaled(numbers: re.Match[str], share: float) -> str:
+    """The range of blocks that is the same part of fewer blocks."""
+    first, end = int(numbers[1]) * share, (int(numbers[2]) + 1) * share
+    return f"{{{round(first)}-{round(end) - 1}}}"
 
 
 @dataclass
@@ -43,6 +51,7 @@ class Search:
     say: Callable[[str], None]
     least_bytes: float = float("inf")  # of the candidates that do not fit
     estimated: dict[str, Measured | None] = field(default_factory=dict)
+    deep: dict[str, Measured | None] = field(default_factory=dict)  # of those, at full depth
 
     def best(self, candidates: Sequence[Candidate], to_beat: float) -> Measured | None:
         """The shortest step (us) under `to_beat` that fits the memory, simulated whole.
@@ -75,8 +84,28 @@ class Search:
                 best_us = min(best_us, estimate.step_us)
         return sorted(found, key=lambda m: m.step_us)
 
+    def floor(self, candidate: Candidate) -> Floor | None:
+        """What a candidate takes at least; None: it is refused."""
+        return self._tried(floor, candidate)
+
+    def fastest(self, candidates: Sequence[Candidate], to_beat: float) -> list[Candidate]:
+        """Those that would be shorter than `to_beat` (us) if memory were no matter, the shortest
+        first."""
+        tried = [(self._tried(fastest_us, c), c) for c in candidates]
+        found = [(us, c) for us, c in tried if us is not None and us < to_beat]
+        return [c for _, c in sorted(found, key=lambda item: (item[0], item[1].text))]
+
+    def peak(self, candidate: Candidate) -> float | None:
+        """The bytes that a candidate takes at full depth; None: it is refused."""
+        if candidate.text not in self.deep:
+            self.deep[candidate.text] = self._at_full_depth(candidate)
+        self.estimated[candidate.text] = self.deep[candidate.text]
+        found = self.deep[candidate.text]
+        return None if found is None else found.peak_bytes
+
     @property
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
+        """Of a device, in bytes."""
         return self.cell.cluster.device(0).memory_bytes
 
     def _tried(self, what: Callable[[Cell, Candidate], T], candidate: Candidate) -> T | None:
@@ -87,10 +116,10 @@ class Search:
             return None
 
     def _unless_ruled_out(self, candidate: Candidate, best_us: float) -> Measured | None:
-        least = self._tried(floor, candidate)
+        least = self.floor(candidate)
         if least is None:
             return None
-        if least.peak_bytes > self._capacity * CLOSE:
+        if least.peak_bytes > self.capacity * CLOSE:
             self.least_bytes = min(self.least_bytes, least.peak_bytes)
             return None
         return RULED_OUT if least.step_us > best_us * CLOSE else self._estimate(candidate, least)
@@ -98,6 +127,9 @@ class Search:
     def _estimate(self, candidate: Candidate, least: Floor) -> Measured | None:
         if is_known(candidate):
             return self._measured(candidate, least.step_us, least.peak_bytes, True)
+        return self._at_full_depth(candidate)
+
+    def _at_full_depth(self, candidate: Candidate) -> Measured | None:
         all_of_them = self.cell.global_batch // candidate.samples
         few = min(all_of_them, 2 * candidate.stages + (2 if candidate.stages == 1 else 0))
         return self._at(candidate, few, all_of_them, True)
@@ -121,10 +153,11 @@ class Search:
         return self._measured(candidate, numbers[0], numbers[1], is_estimate, numbers[2:])
 
     def _depths(self, candidate: Candidate) -> tuple[int, ...]:
-        """The model's own depth; where it is nothing but equal blocks, one and two for each stage
-        tell it."""
+        """The model's own depth; where it is nothing but equal blocks, one and two for each stage,
+        or as many as can be treated in different ways, tell it."""
         if self.cell.count:
-            return candidate.stages, 2 * candidate.stages
+            few = self.cell.grain if RANGE.search(candidate.text) else candidate.stages
+            return few, 2 * few
         return (self.cell.full_depth,)
 
     def _simulated(
@@ -132,6 +165,9 @@ class Search:
     ) -> tuple[float, ...]:
         """Step, peak, compute and exposed communication."""
         plan = candidate.plan(few).replace(f"count={self.cell.count}", f"count={depth}")
+        if self.cell.count:
+            share = depth / self.cell.count
+            plan = RANGE.sub(lambda found: _scaled(found, share), plan)
         batch = candidate.samples * few
         found = simulated(self.cell, depth, plan, batch, self.cell.cluster)
         each = max((c.busy_us.get("compute", 0.0) + c.exposed_us) / few for c in found.classes)
@@ -146,7 +182,7 @@ class Search:
         is_estimate: bool,
         parts: Sequence[float] = (0.0, 0.0),
     ) -> Measured:
-        fits = peak <= self._capacity
+        fits = peak <= self.capacity
         if not fits:
             self.least_bytes = min(self.least_bytes, peak)
         kind = "estimated" if is_estimate else "simulated"

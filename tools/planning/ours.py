@@ -13,6 +13,13 @@ PARTS = (1, 2, 4, 8)
 FIRST_PARTS = (1, 4)
 
 
+def flat(cell: Cell) -> list[Candidate]:
+    """Those without a pipeline, and with nothing done for the memory's sake but ZeRO."""
+    plain = [c for c in conventional(cell) if c.is_plain and c.stages == 1]
+    found = [*plain, *(c for c in _context(cell) if c.stages == 1)]
+    return [*found, *(_over_replicas(cell, plain) if cell.embedding else [])]
+
+
 def ours(cell: Cell) -> list[Candidate]:
     """Plans that others cannot express, as far as they differ in kind: `variants` of the best of
     them come after. Every conventional plan is one of ours as well."""
@@ -57,16 +64,6 @@ def variants(cell: Cell, best: Iterable[Candidate]) -> list[Candidate]:
     return [*found, *_placed(pipelines), *_bidirectional(cell, pipelines)]
 
 
-def of_some_blocks(cell: Cell, best: Iterable[Candidate]) -> list[Candidate]:
-    """Of good plans that co-shard all blocks: those that do so with some."""
-    found = []
-    for c, some in product(list(best), cell.some_blocks):
-        if c.base is not None:
-            text = c.text.replace(f"where={cell.blocks!r}", f"where={some!r}")
-            found.append(replace(c, text=text, whole=c))
-    return found
-
-
 def _coshard(cell: Cell, plain: Iterable[Candidate], parts: Iterable[int]) -> Iterator[Candidate]:
     """Attention and feed-forward in parts, run again part by part, in place of whole layers."""
     for c, count in product(list(plain), list(parts)):
@@ -86,7 +83,7 @@ def _bidirectional(cell: Cell, pipelines: list[Candidate]) -> Iterator[Candidate
             for order in ("dualpipe", "auto"):
                 more = f"{MICROBATCHES}, placement='bidirectional', order={order!r}"
                 text = c.text.replace(MICROBATCHES, more)
-                yield replace(c, text=text, samples=2 * c.samples, is_1f1b=False)
+                yield replace(c, text=text, samples=2 * c.samples, is_1f1b=False, is_filled=False)
 
 
 def _over_replicas(cell: Cell, plain: list[Candidate]) -> list[Candidate]:
@@ -99,7 +96,7 @@ def _placed(pipelines: Iterable[Candidate]) -> Iterator[Candidate]:
     """Stage cuts, devices and order by the solver."""
     for c in pipelines:
         text = c.text.replace(MICROBATCHES, f"{MICROBATCHES}, order='auto', placement='free'", 1)
-        yield replace(c, text=text, is_1f1b=False)
+        yield replace(c, text=text, is_1f1b=False, is_filled=False)
 
 
 def _renamed(cell: Cell, pipelines: list[Candidate], policy: str) -> list[Candidate]:
@@ -111,7 +108,7 @@ def _renamed(cell: Cell, pipelines: list[Candidate], policy: str) -> list[Candid
         replace(
             c,
             text=c.text.replace("hybrid(", f"{policy}(", 1).replace("={m}", f"={{m}}, {facts}", 1),
-            is_1f1b=False,
+            is_1f1b=False,  # filled like it: nf1b
         )
         for c in pipelines
     ]

@@ -77,7 +77,7 @@ def floor(cell: Cell, candidate: Candidate) -> Floor:
     outside = line.at(0)  # of the layers
     once = max(0.0, outside.passing_bytes - outside.kept_bytes)
     grown = max(0.0, cost.held_bytes - outside.held_bytes)
-    held = max(once + grown / stages, grown if candidate.is_1f1b else 0.0)
+    held = max(once + grown / stages, grown if candidate.is_filled else 0.0)
     rests = cost.resident_bytes + cost.kept_bytes
     return Floor(_step_us(cell, candidate, line), rests / stages + held)
 
