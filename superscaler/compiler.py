@@ -29,9 +29,9 @@ from superscaler.schedule.orders import sequences
 from superscaler.schedule.problem import Schedule
 from superscaler.schedule.solver import Progress
 from superscaler.schedule.validate import validate_schedule
-from superscaler.simulate.best_ahead import best_ahead, best_ahead_and_order
-from superscaler.simulate.best_order import Ordered, best_order
-from superscaler.simulate.best_placement import PlacedPlan, best_placement
+from superscaler.search.best_ahead import best_ahead, best_ahead_and_order
+from superscaler.search.best_order import Ordered, best_order
+from superscaler.search.best_placement import PlacedPlan, best_placement
 from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.cut_regions import cut_regions

@@ -27,7 +27,17 @@ LAYERS = [
     "plan",
 ]
 LAYERS += ["cluster", "trace", "transform", "schedule", "materialize", "emit", "simulate"]
-LAYERS += ["policies", "compiler", "view", "verify", "parallelize", "cli", "__main__"]
+LAYERS += [
+    "search",
+    "measure",
+    "policies",
+    "compiler",
+    "view",
+    "verify",
+    "parallelize",
+    "cli",
+    "__main__",
+]
 
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)
 

@@ -25,7 +25,7 @@ from superscaler.cluster import Cluster, Device
 from superscaler.cluster.measure import measure_device, measure_links, measured_cluster
 from superscaler.cluster.profile import LinkTime, Profile
 from superscaler.compiler import CompiledProgram
-from superscaler.simulate.real_steps import CORES, Job, RealSteps, run_real_steps
+from superscaler.measure.steps import CORES, Job, RealSteps, run_real_steps
 from superscaler.simulate.simulation import Simulation
 from superscaler.workload import Workload, load_workload
 

@@ -197,8 +197,8 @@ def _operators(
 ) -> tuple[OperatorTime, ...]:
     import torch
 
+    from superscaler.measure.operators import measure_operators
     from superscaler.runtime.initialize import materialize_weights
-    from superscaler.simulate.measure import measure_operators
 
     torch.set_num_threads(1)
     made = load(workload, settings, dtype)
@@ -260,7 +260,7 @@ def _check_step(
     import superscaler as ss
     from superscaler.cluster.measure import measured_cluster
     from superscaler.cluster.profile import Profile
-    from superscaler.simulate.real_steps import Job, run_real_steps
+    from superscaler.measure.steps import Job, run_real_steps
 
     program = ss.compile(trace_workload(load(workload, settings, dtype)), plan)
     size = program.world_size

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from superscaler.emit.function import Line
-from superscaler.simulate.fold import Network
-from superscaler.simulate.meet import Met
-from superscaler.simulate.record import Kernel, Post, Record, Run
-from superscaler.simulate.script import SHARING
-from superscaler.simulate.scripts import ScriptMaker
+from superscaler.simulate.events.fold import Network
+from superscaler.simulate.events.meet import Met
+from superscaler.simulate.recording.record import Kernel, Post, Record, Run
+from superscaler.simulate.scripts.maker import ScriptMaker
+from superscaler.simulate.scripts.script import SHARING
 from superscaler.simulate.simulation import FunctionInfo, OperatorInfo
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from superscaler.cluster.cluster import Cluster
 from superscaler.cluster.communication import collective_us, sent_bytes
 from superscaler.cluster.operators import OperatorWork, operator_us
-from superscaler.simulate.kernels import Kernels
+from superscaler.simulate.recording.kernels import Kernels
 
 COPY_LANES = {"copy_in": "copy in", "copy_out": "copy out"}
 

@@ -9,12 +9,12 @@ from superscaler.dtypes import dtype_name
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Phase
 from superscaler.ops.flops import operator_flops
-from superscaler.simulate.engine import Span, Timing
-from superscaler.simulate.fold import Network
+from superscaler.simulate.events.engine import Span, Timing
+from superscaler.simulate.events.fold import Network
+from superscaler.simulate.events.meet import Met
 from superscaler.simulate.functions import functions_of
-from superscaler.simulate.meet import Met
-from superscaler.simulate.script import EVERYONE, Await, Compute, Script
-from superscaler.simulate.scripts import ScriptMaker
+from superscaler.simulate.scripts.maker import ScriptMaker
+from superscaler.simulate.scripts.script import EVERYONE, Await, Compute, Script
 from superscaler.simulate.simulation import Event, RankClass, Simulation
 from superscaler.simulate.traffic import sent_by_link, traffic
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.errors import SimulateError
-from superscaler.simulate.engine import Host, run
-from superscaler.simulate.fold import Network, connect, refined
+from superscaler.simulate.events.engine import Host, run
+from superscaler.simulate.events.fold import Network, connect, refined
+from superscaler.simulate.events.meet import meetings
+from superscaler.simulate.events.progress import check_progress
 from superscaler.simulate.machine import Machine
-from superscaler.simulate.meet import meetings
-from superscaler.simulate.progress import check_progress
 from superscaler.simulate.report import report
-from superscaler.simulate.script import Script
-from superscaler.simulate.scripts import Compiled, ScriptMaker
+from superscaler.simulate.scripts.maker import Compiled, ScriptMaker
+from superscaler.simulate.scripts.script import Script
 from superscaler.simulate.simulation import Simulation
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from superscaler.simulate.fold import Network
+from superscaler.simulate.events.fold import Network
+from superscaler.simulate.events.meet import Met
 from superscaler.simulate.machine import Machine
-from superscaler.simulate.meet import Met
 from superscaler.simulate.simulation import Traffic
 
 

@@ -12,7 +12,7 @@ from superscaler.cli import app
 from superscaler.cluster import Cluster
 from superscaler.cluster.measure import device_kind
 from superscaler.cluster.profile import Profile
-from superscaler.simulate.real_steps import Job, RealSteps, run_real_steps
+from superscaler.measure.steps import Job, RealSteps, run_real_steps
 
 ROOT = Path(__file__).parents[2]
 GPT = [
@@ -54,7 +54,7 @@ def test_the_real_step_is_cast_as_well(tmp_path: Path, monkeypatch: pytest.Monke
         jobs.extend(given)
         return run_real_steps(given, size, rounds)
 
-    monkeypatch.setattr("superscaler.simulate.real_steps.run_real_steps", watched)
+    monkeypatch.setattr("superscaler.measure.steps.run_real_steps", watched)
     Profile(device_kind()).save(tmp_path / "p.json")
     model = f"{ROOT / 'tests/models/mlp.py'}:mlp"
     options = ["--check", str(tmp_path / "p.json"), "--plan", "data_parallel(dp=2)"]

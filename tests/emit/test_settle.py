@@ -18,7 +18,7 @@ from superscaler.runtime import load_rank
 from superscaler.schedule.memory import peaks
 from superscaler.schedule.replay import replay
 from superscaler.schedule.task_problem import task_problem
-from superscaler.simulate.step_costs import step_costs
+from superscaler.search.step_costs import step_costs
 from superscaler.trace.axes import infer_axes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -14,8 +14,8 @@ from superscaler.schedule.check import check
 from superscaler.schedule.problem import Kind, Problem, Work
 from superscaler.schedule.solver import solve
 from superscaler.schedule.task_problem import task_problem
-from superscaler.simulate.best_order import best_order
-from superscaler.simulate.step_costs import step_costs
+from superscaler.search.best_order import best_order
+from superscaler.search.step_costs import step_costs
 
 
 def cluster(gbytes_per_s: float) -> ss.Cluster:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from superscaler.errors import SimulateError
-from superscaler.simulate.engine import Host, Meeting, Timing, run
-from superscaler.simulate.record import Communication
-from superscaler.simulate.script import Action, Await, Call, Compute, Posting, Script, Start
+from superscaler.simulate.events.engine import Host, Meeting, Timing, run
+from superscaler.simulate.recording.record import Communication
+from superscaler.simulate.scripts.script import Action, Await, Call, Compute, Posting, Script, Start
 
 
 def script(*actions: float | str) -> Script:

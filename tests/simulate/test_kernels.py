@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from superscaler.cluster.operators import OperatorWork
-from superscaler.simulate.kernels import Kernels
+from superscaler.simulate.recording.kernels import Kernels
 
 aten = torch.ops.aten
 

@@ -30,12 +30,12 @@ from superscaler.schedule.memory import peaks
 from superscaler.schedule.problem import Problem
 from superscaler.schedule.replay import replay
 from superscaler.schedule.task_problem import task_problem
+from superscaler.search.step_costs import step_costs
 from superscaler.simulate.machine import Machine
-from superscaler.simulate.script import Script
-from superscaler.simulate.scripts import ScriptMaker
+from superscaler.simulate.scripts.maker import ScriptMaker
+from superscaler.simulate.scripts.script import Script
 from superscaler.simulate.simulate import simulate_with
 from superscaler.simulate.simulation import Simulation
-from superscaler.simulate.step_costs import step_costs
 
 PLANS = (
     "pipeline(pp=2, microbatches=4)",

@@ -6,9 +6,9 @@ import torch
 
 from superscaler.emit.function import Function
 from superscaler.runtime.storages import StorageTracker
-from superscaler.simulate.constants import Group, Peer
-from superscaler.simulate.kernels import Kernels
-from superscaler.simulate.record import (
+from superscaler.simulate.recording.constants import Group, Peer
+from superscaler.simulate.recording.kernels import Kernels
+from superscaler.simulate.recording.record import (
     EndSends,
     Form,
     Free,
@@ -18,7 +18,7 @@ from superscaler.simulate.record import (
     Wait,
     contiguous,
 )
-from superscaler.simulate.recorder import Recorder, compiled
+from superscaler.simulate.recording.recorder import Recorder, compiled
 
 FLOAT = torch.float32
 

@@ -1,0 +1,1 @@
+"""Measure: what kernels and steps take on a real machine."""

@@ -1,0 +1,1 @@
+"""Events: when it happens, on all ranks at once."""

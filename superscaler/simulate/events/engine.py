@@ -1,0 +1,214 @@
+"""Engine: when everything of a step happens, by discrete events over classes of ranks.
+
+A rank does its script's actions in order. A communication is ready when all that take part have
+started it, and occupies one lane of each: it begins when these are free, those that are ready
+first go first. Whoever waits for it goes on when it is over. Ranks on a host with fewer cores
+than ranks that compute get equal shares of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from superscaler.errors import SimulateError
+from superscaler.simulate.scripts.script import Await, Compute, Script, Start
+
+Part = tuple[int, int, int]  # class, number of the posting in its script, message in it
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """A collective or a message: who takes part, how long it takes on which lane."""
+
+    parts: tuple[Part, ...]
+    us: float
+    lane: str
+    receivers: tuple[int, ...]  # of `parts`: whose wait is for it
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The host of a class's first rank: its cores, and its ranks by class."""
+
+    cores: int
+    ranks: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `start` to `end`, in us; `ready` is when the last had come."""
+
+    ready: float
+    start: float
+    end: float
+
+
+@dataclass
+class Timing:
+    """Per class: the span of every action. Per meeting: its span."""
+
+    actions: list[list[Span]]
+    meetings: list[Span]
+    end_us: float
+
+
+def run(
+    scripts: Sequence[Script], meetings: Sequence[Meeting], hosts: Sequence[Host | None] = ()
+) -> Timing:
+    """The times of one step. `hosts` are those on which ranks may have to share cores, by class.
+
+    Raises SimulateError when ranks wait for each other.
+    """
+    engine = _Engine(scripts, meetings, hosts or [None] * len(scripts))
+    engine.advance(range(len(scripts)))
+    while engine.step():
+        pass
+    engine.check_over()
+    spans = [span for span in engine.spans if span is not None]
+    end = max((actions[-1].end for actions in engine.done if actions), default=0.0)
+    return Timing(engine.done, spans, end)
+
+
+@dataclass
+class _Engine:
+    scripts: Sequence[Script]
+    meetings: Sequence[Meeting]
+    hosts: Sequence[Host | None]
+    now: float = 0.0
+    done: list[list[Span]] = field(default_factory=list)
+    spans: list[Span | None] = field(default_factory=list)
+    free: dict[tuple[int, str], float] = field(default_factory=dict)
+    events: list[tuple[float, int, int]] = field(default_factory=list)  # us, kind, number
+    began: dict[int, float] = field(default_factory=dict)  # class -> start of its work
+    left: dict[int, float] = field(default_factory=dict)  # of work on shared cores
+    blocked: dict[int, tuple[int, int]] = field(default_factory=dict)  # class -> what it awaits
+
+    def __post_init__(self) -> None:
+        self.done = [[] for _ in self.scripts]
+        self.spans = [None] * len(self.meetings)
+        self.missing = [len(m.parts) for m in self.meetings]
+        self.starts: dict[tuple[int, int], list[int]] = {}  # posting -> its meetings
+        self.awaited: dict[tuple[int, int], list[int]] = {}  # those that a wait for it is for
+        for number, meeting in enumerate(self.meetings):
+            for i, (who, post, _) in enumerate(meeting.parts):
+                self.starts.setdefault((who, post), []).append(number)
+                if i in meeting.receivers:
+                    self.awaited.setdefault((who, post), []).append(number)
+
+    def step(self) -> bool:
+        """Go to the next moment at which something ends; False when there is none."""
+        shares = {who: self._share(who) for who in self.left}
+        moments = [self.now + self.left[who] / share for who, share in shares.items()]
+        moments += [self.events[0][0]] if self.events else []
+        if not moments:
+            return False
+        before, self.now = self.now, min(moments)
+        over = [who for (who, share), end in zip(shares.items(), moments) if end <= self.now]
+        for who, share in shares.items():
+            self.left[who] = max(0.0, self.left[who] - (self.now - before) * share)
+        for who in over:
+            del self.left[who]
+        met = False
+        while self.events and self.events[0][0] <= self.now:
+            _, is_meeting, number = heapq.heappop(self.events)
+            met = met or bool(is_meeting)
+            over += [] if is_meeting else [number]
+        for who in over:
+            self._end(who, self.began.pop(who))
+        self.advance(sorted([*over, *(self._released() if met else ())]))
+        return True
+
+    def advance(self, classes: Sequence[int]) -> None:
+        """Let classes do what they can do now; then begin the communications that are ready."""
+        ready: list[int] = []
+        for who in classes:
+            self._advance(who, ready)
+        for number in sorted(ready, key=lambda n: self.meetings[n].parts):
+            self._begin(number)
+
+    def _advance(self, who: int, ready: list[int]) -> None:
+        script = self.scripts[who]
+        while len(self.done[who]) < len(script.actions):
+            action = script.actions[len(self.done[who])]
+            if isinstance(action, Start):
+                self._start(who, action.post, ready)
+                self._end(who, self.now)
+            elif isinstance(action, Await):
+                if not self._is_over((who, action.post)):
+                    self.blocked[who] = (who, action.post)
+                    self.began[who] = self.now
+                    return
+                self._end(who, self.now)
+            elif action.us:
+                self._work(who, action)
+                return
+            else:
+                self._end(who, self.now)
+
+    def _work(self, who: int, action: Compute) -> None:
+        self.began[who] = self.now
+        host = self.hosts[who]
+        if host is not None and sum(host.ranks.values()) > host.cores:
+            self.left[who] = action.us
+        else:
+            heapq.heappush(self.events, (self.now + action.us, 0, who))
+
+    def _share(self, who: int) -> float:
+        """The share of a core that a rank of the class gets."""
+        host = self.hosts[who]
+        assert host is not None
+        running = sum(host.ranks.get(other, 0) for other in self.left)
+        return min(1.0, host.cores / running)
+
+    def _end(self, who: int, began: float) -> None:
+        self.done[who].append(Span(began, began, self.now))
+
+    # communication
+
+    def _start(self, who: int, post: int, ready: list[int]) -> None:
+        for number in self.starts.get((who, post), ()):
+            self.missing[number] -= 1
+            if not self.missing[number]:
+                ready.append(number)
+
+    def _begin(self, number: int) -> None:
+        """A communication for which all have come takes its lanes."""
+        meeting = self.meetings[number]
+        lanes = {(who, meeting.lane) for who, _, _ in meeting.parts}
+        start = max([self.now, *(self.free.get(lane, 0.0) for lane in lanes)])
+        end = start + meeting.us
+        self.spans[number] = Span(self.now, start, end)
+        for lane in lanes:
+            self.free[lane] = end
+        heapq.heappush(self.events, (end, 1, number))
+
+    def _is_over(self, posting: tuple[int, int]) -> bool:
+        spans = [self.spans[n] for n in self.awaited.get(posting, ())]
+        return all(span is not None and span.end <= self.now for span in spans)
+
+    def _released(self) -> list[int]:
+        """The classes whose wait is over; it ends here."""
+        found = [who for who, posting in self.blocked.items() if self._is_over(posting)]
+        for who in found:
+            del self.blocked[who]
+            self._end(who, self.began.pop(who))
+        return found
+
+    def check_over(self) -> None:
+        """Raises SimulateError that says who waits for whom."""
+        if not self.blocked:
+            return
+        lines = ["the ranks wait for each other and never go on"]
+        for who, key in sorted(self.blocked.items()):
+            number = next(n for n in self.awaited[key] if self.spans[n] is None)
+            posting = self.scripts[who].postings[key[1]]
+            call = self.scripts[who].calls[posting.call]
+            kind = posting.communication.kind
+            others = sorted({w for w, _, _ in self.meetings[number].parts} - {who})
+            lines.append(
+                f"  class {who} waits for {kind} of {call.function}{list(call.time)} "
+                f"with classes {others}"
+            )
+        raise SimulateError("\n".join(lines))
