@@ -15,6 +15,7 @@ MOST_LINES = 450
 # Each package may import those before it, `errors` and itself.
 LAYERS = [
     "dtypes",
+    "units",
     "graph",
     "precision",
     "model_copy",

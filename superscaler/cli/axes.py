@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from superscaler.cli.options import AsJson, Settings, WorkloadName, load, trace_workload
-from superscaler.cli.output import print_json, print_table, progress, readable_bytes
+from superscaler.cli.output import print_json, print_table, progress
+from superscaler.units import bytes_text
 
 if TYPE_CHECKING:
     from superscaler.cli.axis_costs import AxisUse, Unruled
@@ -90,8 +91,8 @@ def _cells(use: AxisUse) -> list[str]:
         str(use.num_operators),
         str(use.num_whole or ""),
         f"{use.work:.0%}",
-        readable_bytes(use.partial_bytes) if use.partial_bytes else "",
-        readable_bytes(use.gather_bytes) if use.gather_bytes else "",
+        bytes_text(use.partial_bytes) if use.partial_bytes else "",
+        bytes_text(use.gather_bytes) if use.gather_bytes else "",
         ", ".join(spots[:_MAX_SPOTS]) + rest,
     ]
 

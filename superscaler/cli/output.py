@@ -60,29 +60,3 @@ def progress(first: str) -> Iterator[Say]:
         return
     with console.status(escape(first)) as status:
         yield lambda text: status.update(escape(text))
-
-
-def readable_bytes(count: float) -> str:
-    """
-    >>> readable_bytes(0), readable_bytes(2048), readable_bytes(5 << 20)
-    ('0 B', '2.0 KiB', '5.0 MiB')
-    """
-    units = ("B", "KiB", "MiB", "GiB", "TiB")
-    number, unit = float(count), 0
-    while number >= 1024 and unit + 1 < len(units):
-        number, unit = number / 1024, unit + 1
-    return f"{number:.0f} B" if not unit else f"{number:.1f} {units[unit]}"
-
-
-def readable_count(count: float) -> str:
-    """
-    >>> readable_count(950), readable_count(124_000_000)
-    ('950', '124M')
-    """
-    number, unit = float(count), 0
-    while number >= 1000 and unit + 1 < len(_UNITS):
-        number, unit = number / 1000, unit + 1
-    return f"{number:.3g}{_UNITS[unit]}"
-
-
-_UNITS = ("", "K", "M", "G", "T", "P")

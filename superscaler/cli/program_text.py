@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from superscaler.runtime.program import RankProgram, load_ranks, read_manifest
+from superscaler.units import named_ranks
 
 _CALLS = (
     "all_reduce",
@@ -67,7 +67,7 @@ def _by_program(programs: list[RankProgram]) -> dict[str, list[RankProgram]]:
 
 def _one_program(path: str, same: list[RankProgram], text: str) -> Iterator[str]:
     first = same[0]
-    yield f"{ranks_text([program.rank for program in same])}: {path}"
+    yield f"{named_ranks([program.rank for program in same])}: {path}"
     numbers = [_held(program) for program in same]
     span = (
         f"{min(numbers):,}"
@@ -91,18 +91,6 @@ def _held(program: RankProgram) -> int:
             count *= size
         total += count
     return total
-
-
-def ranks_text(ranks: list[int]) -> str:
-    """
-    >>> ranks_text([0, 1, 2, 5])
-    'ranks 0-2, 5'
-    """
-    runs = []
-    for _, group in groupby(enumerate(ranks), lambda pair: pair[1] - pair[0]):
-        members = [rank for _, rank in group]
-        runs.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(runs)}"
 
 
 def _schedule(program: RankProgram, width: int = 92) -> Iterator[str]:

@@ -26,10 +26,10 @@ from superscaler.cli.output import (
     print_table,
     print_text,
     progress,
-    readable_bytes,
 )
 from superscaler.errors import PlanError
 from superscaler.plan import find_plan, shipped_plans
+from superscaler.units import bytes_text, ranks_text
 
 if TYPE_CHECKING:
     from superscaler.cli.traffic import Traffic
@@ -145,13 +145,7 @@ def _print_traffic(entries: list[Traffic]) -> None:
         table.add_column(title, justify="right" if title in ("bytes", "times") else "left")
     for entry in entries:
         by = "point to point" if entry.is_general else ", ".join(entry.kinds)
-        ranks = [_ranks(entry.sources), _ranks(entry.targets)]
-        size = readable_bytes(entry.num_bytes)
+        ranks = [ranks_text(entry.sources), ranks_text(entry.targets)]
+        size = bytes_text(entry.num_bytes)
         table.add_row(entry.tensor, by, *ranks, size, str(entry.num_times))
     print_table(table if entries else "nothing is communicated")
-
-
-def _ranks(ranks: tuple[int, ...]) -> str:
-    from superscaler.cli.program_text import ranks_text
-
-    return ranks_text(list(ranks)).partition(" ")[2]

@@ -27,10 +27,9 @@ from superscaler.cli.output import (
     print_table,
     print_text,
     progress,
-    readable_bytes,
-    readable_count,
 )
 from superscaler.errors import PlanError, SimulateError
+from superscaler.units import bytes_text, count_text, time_text
 
 if TYPE_CHECKING:
     from superscaler.compiler import CompiledProgram
@@ -159,16 +158,16 @@ def _totals(found: Simulation) -> Any:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("step", readable_us(found.step_us))
+    table.add_row("step", time_text(found.step_us))
     table.add_row("cluster", f"{found.cluster}, {found.world_size} devices")
     rate = found.flops / found.step_us / 1e6 if found.step_us else 0.0
     table.add_row(
         "model flops",
-        f"{readable_count(found.flops)} a step, {rate:.3g} TFLOP/s, "
+        f"{count_text(found.flops)} a step, {rate:.3g} TFLOP/s, "
         f"{found.model_flops_utilisation:.1%} of the devices' peak",
     )
     table.add_row("devices idle", f"{found.bubble:.1%} of their time")
-    table.add_row("communication", f"{readable_us(found.exposed_us)} of it is not hidden")
+    table.add_row("communication", f"{time_text(found.exposed_us)} of it is not hidden")
     if found.schedule:
         made_by, gap = found.schedule.get("made_by"), found.schedule.get("gap")
         text = f"{made_by}, {found.schedule.get('status')}"
@@ -190,13 +189,13 @@ def _classes(found: Simulation) -> Any:
         left = c.capacity_bytes - c.peak_bytes
         table.add_row(
             c.name.removeprefix("ranks ").removeprefix("rank "),
-            readable_us(busy),
+            time_text(busy),
             f"{idle:.1%}",
-            readable_us(c.exposed_us),
-            readable_bytes(c.peak_bytes),
-            readable_bytes(c.resident_bytes),
-            readable_bytes(left) if left >= 0 else f"[bold red]-{readable_bytes(-left)}[/]",
-            *([readable_bytes(c.host_peak_bytes)] if found.host_peak_bytes else []),
+            time_text(c.exposed_us),
+            bytes_text(c.peak_bytes),
+            bytes_text(c.resident_bytes),
+            bytes_text(left) if left >= 0 else f"[bold red]-{bytes_text(-left)}[/]",
+            *([bytes_text(c.host_peak_bytes)] if found.host_peak_bytes else []),
         )
     more = len(found.classes) - SHOWN_CLASSES
     if more > 0:
@@ -212,11 +211,11 @@ def _holders(most: RankClass) -> Any:
     table.add_column("", justify="right")
     shown = most.holders[:SHOWN_HOLDERS]
     for holder in shown:
-        table.add_row(holder.name, readable_bytes(holder.num_bytes))
+        table.add_row(holder.name, bytes_text(holder.num_bytes))
     rest = sum(h.num_bytes for h in most.holders[SHOWN_HOLDERS:])
     if rest:
         count = len(most.holders) - SHOWN_HOLDERS
-        table.add_row(f"{count} others", readable_bytes(rest))
+        table.add_row(f"{count} others", bytes_text(rest))
     return table
 
 
@@ -232,16 +231,5 @@ def _links(found: Simulation) -> Any:
         for link, size in c.sent_bytes.items():
             largest[link] = max(largest[link], size)
     for link, size in found.link_bytes.items():
-        table.add_row(link, readable_bytes(size), readable_bytes(largest[link]))
+        table.add_row(link, bytes_text(size), bytes_text(largest[link]))
     return table
-
-
-def readable_us(us: float) -> str:
-    """
-    >>> readable_us(12.3), readable_us(4_560.0), readable_us(7_890_000.0)
-    ('12.3 us', '4.56 ms', '7.89 s')
-    """
-    for limit, factor, unit in ((1e3, 1.0, "us"), (1e6, 1e3, "ms")):
-        if us < limit:
-            return f"{us / factor:.3g} {unit}"
-    return f"{us / 1e6:.3g} s"

@@ -15,10 +15,9 @@ from superscaler.cli.output import (
     print_table,
     print_text,
     progress,
-    readable_bytes,
-    readable_count,
 )
 from superscaler.dtypes import dtype_name
+from superscaler.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from superscaler.graph.graph import Graph
@@ -119,10 +118,10 @@ def _print_summary(graph: Graph, seconds: float) -> None:
     most = ", ".join(f"{name} {n}" for name, n in list(data["targets"].items())[:6])
     batch = ", ".join(f"{b['name']} {b['dtype']}{b['shape']}" for b in data["batch"])
     table = Table(box=None, show_header=False, pad_edge=False)
-    count, size = readable_count(params["elements"]), readable_bytes(params["bytes"])
+    count, size = count_text(params["elements"]), bytes_text(params["bytes"])
     tensors = f"in {params['tensors']} tensors, {params['trained']} trained"
     table.add_row("parameters", f"{count} ({size}) {tensors}")
-    table.add_row("optimizer", f"{data['optimizer']}, {readable_bytes(states['bytes'])} of state")
+    table.add_row("optimizer", f"{data['optimizer']}, {bytes_text(states['bytes'])} of state")
     table.add_row("buffers", str(data["buffers"]))
     table.add_row("batch", batch)
     table.add_row("results", ", ".join(["loss", *data["metrics"]]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from superscaler.graph.operator import Operator, Phase
 from superscaler.materialize.program import Conversion, Program
 from superscaler.transform.layout import Layout
-from superscaler.transform.partition import Grid
+from superscaler.units import named_ranks
 
 
 def operator_comment(op: Operator) -> str:
@@ -21,24 +21,11 @@ def conversion_comment(program: Program, conversion: Conversion) -> str:
         layout_text(program, conversion.tensor, x)
         for x in (conversion.route.source, conversion.route.target)
     ]
-    ranks = [ranks_text(x.grid) for x in (conversion.route.source, conversion.route.target)]
+    grids = (conversion.route.source.grid, conversion.route.target.grid)
+    ranks = [named_ranks(sorted(set(grid.devices.ravel().tolist()))) for grid in grids]
     if ranks[0] != ranks[1]:
         ends = [f"{end} ({where})" for end, where in zip(ends, ranks)]
     return f"{name}: {ends[0]} -> {ends[1]}"
-
-
-def ranks_text(grid: Grid) -> str:
-    """The ranks of a grid in words: `ranks 0-3`."""
-    ranks = sorted(set(grid.devices.ravel().tolist()))
-    if len(ranks) == 1:
-        return f"rank {ranks[0]}"
-    runs = ranks == list(range(ranks[0], ranks[-1] + 1))
-    shown = (
-        f"{ranks[0]}-{ranks[-1]}"
-        if runs
-        else ",".join(str(r) for r in ranks[:8]) + (",..." if len(ranks) > 8 else "")
-    )
-    return f"ranks {shown}"
 
 
 def layout_text(program: Program, tensor: int, layout: Layout) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from superscaler.emit.parse import Entry, Key, Listing, key_of
 from superscaler.emit.rendezvous import Event, Problem, Rendezvous
 from superscaler.runtime.program import MARKS
+from superscaler.units import named_ranks
 
 NAMED = 3  # tasks between two communications that a report names
 
@@ -144,12 +145,4 @@ def _source(entry: Entry, made: dict[Key, int]) -> int | None:
 
 def _named(met: Rendezvous, event: Event) -> str:
     """`rank 1: recv of c0 (layers.0.add) in convert_0(0)`."""
-    return f"{_ranks(met.listing(event))}: {met.describe(event)}"
-
-
-def _ranks(listing: Listing) -> str:
-    ranks = listing.ranks
-    if len(ranks) == 1:
-        return f"rank {ranks[0]}"
-    shown = ", ".join(str(r) for r in ranks[:4])
-    return f"ranks {shown}{', ...' if len(ranks) > 4 else ''}"
+    return f"{named_ranks(met.listing(event).ranks, 4)}: {met.describe(event)}"

@@ -17,6 +17,7 @@ from superscaler.materialize.program import Program, ValueRef
 from superscaler.runtime.by_time import Time
 from superscaler.runtime.program import FORMAT
 from superscaler.runtime.structure import structure
+from superscaler.units import named_ranks
 
 
 def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> dict[str, str]:
@@ -67,12 +68,6 @@ def _groups(constants: dict[str, Any]) -> set[tuple[int, ...]]:
     return {group for group in found if len(group) > 1}
 
 
-def _ranks_text(ranks: list[int]) -> str:
-    if len(ranks) > 8:
-        return f"{ranks[0]} ... {ranks[-1]} ({len(ranks)} ranks)"
-    return ", ".join(str(r) for r in ranks)
-
-
 def _program_text(
     listing: Listing, schedule: tuple[Entry, ...], ranks: list[int], number: int, count: int
 ) -> str:
@@ -81,7 +76,7 @@ def _program_text(
     tasks = "\n".join(listing.functions[name].task_text(name) for name in names)
     calls = "\n".join(f'    ("{name}", {time}),' for name, time in schedule)
     return (
-        f'"""Program {number + 1} of {count}: ranks {_ranks_text(ranks)}. '
+        f'"""Program {number + 1} of {count}: {named_ranks(ranks)}. '
         'Written by superscaler compile."""\n\n'
         "import torch\n\nfrom superscaler.runtime import Task\n\n"
         "aten = torch.ops.aten\nss = torch.ops.superscaler\n\n\n"

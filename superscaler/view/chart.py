@@ -7,10 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from superscaler.simulate.simulation import Simulation
+from superscaler.units import bytes_text, time_text
 from superscaler.view.palette import HUES, MARKS, colour, mark_of
 from superscaler.view.report import cards
 from superscaler.view.rows import Row, kind_of, rows_of
-from superscaler.view.units import bytes_text, time_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from superscaler.simulate.simulation import Simulation
+from superscaler.units import bytes_text
 from superscaler.view.payload import payload
 from superscaler.view.report import cards, rank_lines
-from superscaler.view.units import bytes_text
 
 _SCRIPTS = ("text", "data", "colours", "timeline", "memory", "hover", "search", "matrix", "main")
 

@@ -13,7 +13,7 @@ from superscaler.graph.axis import OperatorAxes
 from superscaler.graph.operator import Operator, Phase
 from superscaler.ops.flops import operator_flops
 from superscaler.transform.partition import REPLICATE, VALUE, Partition, Placed
-from superscaler.view.units import ranks_text
+from superscaler.units import ranks_text
 
 MOST_COLUMNS = 16  # beyond, neighbouring blocks that are alike become one column
 MOST_NODES = 26  # in a column; beyond, blocks within it are columns of their own

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from superscaler.simulate.simulation import FunctionInfo, OperatorInfo, RankClass, Simulation
+from superscaler.units import ranks_text
 from superscaler.view.palette import HUES, MARKS, NEUTRAL, WAIT
 from superscaler.view.rows import Row, kind_of, pieces, rows_of
-from superscaler.view.units import ranks_text
 
 MOST_MEMORY_POINTS = 400_000  # of all classes; beyond, curves keep the extremes of short spans
 _LEAST_TICK_US = 0.001

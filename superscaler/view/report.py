@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from superscaler.simulate.simulation import RankClass, Simulation
-from superscaler.view.units import bytes_text, time_text
+from superscaler.units import bytes_text, time_text
 
 
 @dataclass(frozen=True, slots=True)

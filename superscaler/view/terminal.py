@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from superscaler.simulate.simulation import Event, RankClass, Simulation
+from superscaler.units import time_text
 from superscaler.view.palette import MARKS, colour, mark_of
 from superscaler.view.report import cards, rank_lines
 from superscaler.view.rows import kind_of
-from superscaler.view.units import time_text
 
 MOST_CLASSES = 32
 _LEVELS = " ▁▂▃▄▅▆▇█"

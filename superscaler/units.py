@@ -1,4 +1,4 @@
-"""Numbers as people read them: bytes, times, shares, ranks."""
+"""Units: numbers as people read them: bytes, times, counts, ranks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def bytes_text(count: float) -> str:
 def time_text(us: float) -> str:
     """
     >>> time_text(0), time_text(12.34), time_text(45_600), time_text(2.5e6)
-    ('0 µs', '12.3 µs', '45.6 ms', '2.50 s')
+    ('0 us', '12.3 us', '45.6 ms', '2.50 s')
     """
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if abs(us) >= size:
             return f"{us / size:.3g} {unit}" if us / size >= 100 else f"{_three(us / size)} {unit}"
-    return f"{_three(us)} µs" if us else "0 µs"
+    return f"{_three(us)} us" if us else "0 us"
 
 
 def _three(number: float) -> str:
@@ -37,6 +37,18 @@ def _three(number: float) -> str:
         if abs(number) < 100
         else f"{number:.0f}"
     )
+
+
+def count_text(count: float) -> str:
+    """
+    >>> count_text(950), count_text(124_000_000)
+    ('950', '124M')
+    """
+    units = ("", "K", "M", "G", "T", "P")
+    number, unit = float(count), 0
+    while number >= 1000 and unit + 1 < len(units):
+        number, unit = number / 1000, unit + 1
+    return f"{number:.3g}{units[unit]}"
 
 
 def ranks_text(ranks: Sequence[int], most: int = 8) -> str:
@@ -53,3 +65,11 @@ def ranks_text(ranks: Sequence[int], most: int = 8) -> str:
             runs.append([rank, rank])
     shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:most]]
     return ", ".join(shown + ([f"... ({len(ranks)})"] if len(runs) > most else []))
+
+
+def named_ranks(ranks: Sequence[int], most: int = 8) -> str:
+    """
+    >>> named_ranks([3]), named_ranks([0, 1, 2, 5])
+    ('rank 3', 'ranks 0-2, 5')
+    """
+    return f"rank{'s' if len(ranks) != 1 else ''} {ranks_text(ranks, most)}"
