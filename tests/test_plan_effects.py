@@ -103,3 +103,15 @@ def test_a_split_that_others_leave_nothing_is_said_to_change_nothing() -> None:
         f"split {positions.name} on dp changes nothing: where operators have the"
     )
     assert "other splits on dp come first" in note
+
+
+def test_products_that_parts_do_not_divide_are_said_to_be_left_whole() -> None:
+    (note,) = gpt().compile("coshard(data_parallel(dp=1), parts=4)").notes
+    assert note == (
+        "split auto on coshard by 4: products are left whole, as 4 does not divide "
+        "layers.0.attention.query.weight:0.0 (2), layers.1.attention.query.weight:0.0 (2); a "
+        "number of parts that divides them splits them too"
+    )
+    assert gpt().compile("coshard(data_parallel(dp=1), parts=2)").notes == ()
+    only = "coshard(data_parallel(dp=1), parts=4, where='layers.*.fc1 layers.*.fc2')"
+    assert gpt().compile(only).notes == ()

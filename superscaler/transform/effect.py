@@ -1,8 +1,8 @@
-"""Effect: splits of a plan that split no operator at all."""
+"""Effect: splits of a plan that split no operator at all, or fewer than one would think."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from superscaler.errors import PlanError
@@ -11,6 +11,7 @@ from superscaler.graph.graph import Graph
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.partition import MICROBATCH, Placed
 from superscaler.transform.select import matches
+from superscaler.transform.tensor_parallel import left_whole
 
 PLACES = 100_000  # for the axes of one split in `Rank.order`
 
@@ -39,20 +40,26 @@ def split_entries(plan: Plan) -> list[tuple[int, PlanSplit]]:
 def check_effect(
     graph: Graph, axes: Axes, plan: Plan, table: SplitTable, placed: Sequence[Placed]
 ) -> tuple[str, ...]:
-    """Notes on splits that change nothing, as others of the dim come first or sizes are not even.
+    """Notes on splits that change nothing, as others of the dim come first or sizes are not even,
+    and on products that splits of what is worth it leave whole.
 
     Splits of an axis that an earlier split of the dim has (a tied embedding and head) are as good
     as that one. Raises PlanError for a split of an axis that no operator in its modules has.
     """
-    used, notes = _used(axes, placed), []
+    used = _used(axes, placed)
+    notes: list[str] = []
     for number, split in split_entries(plan):
         own = {a for a, rank in table[split.dim].items() if rank.order // PLACES == number}
         parts = max(split.parts, *(stage.mesh.get(split.dim, 1) for stage in plan.stages))
         if split.dim == MICROBATCH:
             parts = plan.microbatches
-        if parts == 1 or own & used.get(split.dim, set()):
+        if parts == 1:
             continue
         what, names = f"split {split.axis} on {split.dim}", _names(axes, own)
+        if split.axis == "auto":
+            notes += _left_whole(graph, axes, split, parts)
+        if own & used.get(split.dim, set()):
+            continue
         if split.axis == "sequence":
             notes.append(
                 f"{what} changes nothing: the products split there put out no tokens that {parts} "
@@ -71,6 +78,18 @@ def check_effect(
                 f"{split.dim} come first, or it does not come out even"
             )
     return tuple(notes)
+
+
+def _left_whole(graph: Graph, axes: Axes, split: PlanSplit, parts: int) -> Iterator[str]:
+    found = [axes.axes[a] for a in left_whole(graph, axes, parts, split.where)]
+    if not found:
+        return
+    shown = ", ".join(f"{axis.name} ({axis.size})" for axis in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    yield (
+        f"split auto on {split.dim} by {parts}: products are left whole, as {parts} does not "
+        f"divide {shown}{more}; a number of parts that divides them splits them too"
+    )
 
 
 def _names(axes: Axes, own: set[int]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.ops.flops import is_product, operator_flops
+from superscaler.transform.select import matches
 
 NEARLY = 0.75  # of another axis's gain: worth it for sharing more products
 
@@ -38,7 +40,23 @@ def tensor_parallel_axes(graph: Graph, axes: Axes, parts: int) -> list[int]:
     reduce (where it is contracted) and of operands to gather (where it is frozen). Axes of the
     batch's leaves (batch and positions) are other forms of parallelism and are left out.
     """
+    return _chosen(graph, axes, _scores(graph, axes), parts)
+
+
+def left_whole(graph: Graph, axes: Axes, parts: int, where: Sequence[str]) -> list[int]:
+    """The axes worth splitting, of products in modules `where` (anywhere if it names none), that
+    `parts` does not divide, where these products have no other axis that is split."""
     scores = _scores(graph, axes)
+    split = {op for a in _chosen(graph, axes, scores, parts) for op in scores[a].heavy}
+
+    def is_meant(op: int) -> bool:
+        module = graph.operators[op].module
+        return op not in split and (not where or any(matches(module, p) for p in where))
+
+    return [a for a in _chosen(graph, axes, scores, 1) if any(map(is_meant, scores[a].heavy))]
+
+
+def _chosen(graph: Graph, axes: Axes, scores: dict[int, _Score], parts: int) -> list[int]:
     taken: set[int] = set()
     chosen: list[int] = []
     data = {a for t in graph.batch if t >= 0 for a in axes.slots[t]}
