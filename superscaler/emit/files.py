@@ -36,8 +36,8 @@ def write_files(program: Program, listing: Listing, header: dict[str, Any]) -> d
         for rank in ranks:
             of_rank = listing.emission.constants.of_rank
             constants = {name: of_rank(name, rank, ts) for name, ts in times.items()}
-            tables = owned.tables(rank)
-            files[f"rank_{rank}.py"] = _rank_text(program, rank, number, constants, tables)
+            tables = rank_tables(program, owned, rank)
+            files[f"rank_{rank}.py"] = _rank_text(rank, number, constants, tables)
             groups.update(_groups(constants))
     header = {"groups": sorted(groups), "state_layout": owned.state_layout, **header}
     files["manifest.json"] = _json(_manifest(program, header))
@@ -95,18 +95,25 @@ def _constant_times(
     return {name: list(ts) for name, ts in sorted(times.items())}
 
 
-def _rank_text(
-    program: Program, rank: int, number: int, constants: dict[str, Any], tables: str
-) -> str:
+def rank_tables(program: Program, owned: OwnedTables, rank: int) -> str:
+    """What a rank's file says beside its constants, as Python source: what the rank holds and
+    returns."""
+    lines = [
+        owned.tables(rank),
+        f"RESULTS = {_results(program, rank)!r}",
+        f"NEW_BUFFERS = {_new_buffers(program, rank)!r}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rank_text(rank: int, number: int, constants: dict[str, Any], tables: str) -> str:
     parts = [
         f'"""Rank {rank}\'s constants for program_{number}.py."""\n',
         f'PROGRAM = "program_{number}"\nRANK = {rank}',
     ]
     parts.append(f"CONSTANTS = {pformat(constants, width=100, sort_dicts=True)}")
     parts.append(tables)
-    parts.append(f"RESULTS = {_results(program, rank)!r}")
-    parts.append(f"NEW_BUFFERS = {_new_buffers(program, rank)!r}")
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
 
 
 def _reference_key(value: ValueRef) -> tuple[str, Time]:

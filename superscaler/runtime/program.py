@@ -90,18 +90,18 @@ def load_rank(source: Source, rank: int) -> RankProgram:
 
 
 def load_tables(
-    source: Source,
+    manifest: dict[str, Any],
+    tables: str,
     rank: int,
     tasks: Mapping[str, Task],
     schedule: Sequence[tuple[str, tuple[int, ...]]],
 ) -> RankProgram:
-    """Rank `rank`'s program with tasks that are known already: their file is not read.
-
-    Raises ProgramError as `load_rank` does.
-    """
-    files = _Files(source)
+    """A rank's program without its constants, its tasks known already: `tables` is the source of
+    the rest of its file."""
+    own: dict[str, Any] = {}
+    exec(tables, own)
     code = {"TASKS": tasks, "SCHEDULE": schedule, "__file__": ""}
-    return _load(files, rank, {}, code=code)
+    return _rank_program(rank, manifest, own, code)
 
 
 def load_ranks(source: Source) -> list[RankProgram]:
@@ -172,7 +172,6 @@ def _load(
     rank: int,
     modules: dict[str, dict[str, Any]],
     manifest: dict[str, Any] | None = None,
-    code: dict[str, Any] | None = None,
 ) -> RankProgram:
     if manifest is None:
         manifest = read_manifest(files._texts if files._texts is not None else files._folder)
@@ -180,8 +179,7 @@ def _load(
         raise ProgramError(f"rank {rank}: the program has ranks 0 to {manifest['world_size'] - 1}")
     own, own_path = files.run(f"rank_{rank}.py")
     try:
-        if code is None:
-            code = _module(files, own["PROGRAM"], modules)
+        code = _module(files, own["PROGRAM"], modules)
         return _rank_program(rank, manifest, own, code)
     except (KeyError, TypeError, ValueError) as error:
         raise ProgramError(

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import torch
 
+from superscaler.emit.files import rank_tables
 from superscaler.emit.listing import Listing
+from superscaler.emit.owned import OwnedTables
 from superscaler.materialize.program import Program
 from superscaler.runtime.data import as_dtype
-from superscaler.runtime.program import Placed, RankProgram, Task, load_tables
+from superscaler.runtime.program import Placed, RankProgram, Task, load_tables, read_manifest
 from superscaler.runtime.shards import take
 from superscaler.runtime.timeline import Entry, Timeline, timeline
 from superscaler.simulate.machine import Machine
@@ -54,6 +56,8 @@ class ScriptMaker:
         self.listing = self.compiled.listing
         self.constants = self.listing.emission.constants
         self.labels = Labels(self.compiled.program, self.listing)
+        self.owned = OwnedTables(self.compiled.program, self.listing.emission.parts)
+        self.manifest = read_manifest(self.compiled.files)
         self.used = {n: f.constants() for n, f in self.listing.functions.items()}
         graph = self.compiled.program.partition.graph
         self.state_bytes = {
@@ -123,7 +127,8 @@ class ScriptMaker:
                     tuple(spec for _, spec in specs) for specs in (function.reads, function.writes)
                 )
                 self.tasks[name] = Task(compiled(function), reads, writes)
-        return load_tables(self.compiled.files, rank, self.tasks, schedule)
+        tables = rank_tables(self.compiled.program, self.owned, rank)
+        return load_tables(self.manifest, tables, rank, self.tasks, schedule)
 
     def _record(self, rank: int, entry: Entry, forms: tuple[Given, ...]) -> Record:
         name, time = entry.name, entry.time
