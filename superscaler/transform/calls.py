@@ -2,13 +2,13 @@
 
 A siamese network calls its encoder on one half of the batch after the other. In the order of the
 program, a cut in the middle would put the first call on one stage and the second on the next; side
-by side, each stage has its layers of both, and their parameters once, but for an operator between
-whose calls the cut falls.
+by side, each stage has its layers of both, and their parameters once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import networkx as nx
 
@@ -16,22 +16,37 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.tensor import TensorKind
 
 
-def side_by_side(graph: Graph, forward: list[int]) -> list[int]:
+@dataclass(frozen=True)
+class SideBySide:
+    """Operators in an order, and pairs that share parameters: of the first and of a later call."""
+
+    order: list[int]
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    def between(self) -> set[int]:
+        """The positions in the order where a cut would part a pair."""
+        position = {op: i for i, op in enumerate(self.order)}
+        spans = ((position[a], position[b]) for a, b in self.pairs)
+        return {p for a, b in spans for p in range(min(a, b) + 1, max(a, b) + 1)}
+
+
+def side_by_side(graph: Graph, forward: list[int]) -> SideBySide:
     """Forward operators, such that those of a module's later calls come with those of its first, as
     far as they do not wait for that one. Without such calls the order stays as it is."""
     position = {op: i for i, op in enumerate(forward)}
-    turn = _turns(graph, position)
+    first = _first_calls(graph, position)
+    turn = _turns(graph, position, first)
     if turn == position:
-        return forward
+        return SideBySide(forward)
     order = nx.DiGraph((op, r) for op in forward for r in _readers(graph, op, position))
     order.add_nodes_from(forward)
-    return list(nx.lexicographical_topological_sort(order, lambda op: (turn[op], position[op])))
+    found = nx.lexicographical_topological_sort(order, lambda op: (turn[op], position[op]))
+    return SideBySide(list(found), tuple((f, op) for op, f in first.items()))
 
 
-def _turns(graph: Graph, position: dict[int, int]) -> dict[int, int]:
+def _turns(graph: Graph, position: dict[int, int], first: dict[int, int]) -> dict[int, int]:
     """The position of each operator; of a later call, that of the same operator in the first one;
     and what an operator waits for comes as early as it does."""
-    first = _first_calls(graph, position)
     turn: dict[int, int] = {}
     for op in reversed(position):
         readers = [turn[r] for r in _readers(graph, op, position)]

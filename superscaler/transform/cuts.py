@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from difflib import get_close_matches
+from itertools import accumulate
 
 from superscaler.errors import PlanError
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.plan import PlanStage
-from superscaler.transform.calls import side_by_side
+from superscaler.transform.calls import SideBySide, side_by_side
 from superscaler.transform.cost import cost
 
 WINDOW = 0.25  # of a stage: how far a cut may move to cross fewer bytes
@@ -19,8 +20,8 @@ CHEAP = 1.5  # times the fewest bytes that cross anywhere in the window
 def by_cost(graph: Graph, axes: Axes, forward: list[int], count: int) -> dict[int, int]:
     """Contiguous pieces of about equal cost, cut where few bytes cross; calls of one module that do
     not wait for each other run side by side (here and in all cuts)."""
-    forward = side_by_side(graph, forward)
-    crossing = _crossing_bytes(graph, forward)
+    calls = side_by_side(graph, forward)
+    forward, crossing = calls.order, _crossing_bytes(graph, calls)
     sums = _sums(graph, axes, forward)
     total = sums[-1]
     cuts: list[int] = []
@@ -39,7 +40,7 @@ def by_first(graph: Graph, forward: list[int], stages: tuple[PlanStage, ...]) ->
 
     Raises PlanError for a stage without such a name, an unknown one, or one out of turn.
     """
-    forward = side_by_side(graph, forward)
+    forward = side_by_side(graph, forward).order
     names = {graph.operators[op].name: i for i, op in enumerate(forward)}
     cuts: list[int] = []
     for number, stage in enumerate(stages):
@@ -77,8 +78,8 @@ def cheap_cuts(
 ) -> list[int]:
     """Operators that a stage might well begin with, so that there are `most` pieces at most: few
     bytes cross there, compared with what is near on the scale of `num_stages` equal stages."""
-    forward = side_by_side(graph, forward)
-    crossing = _crossing_bytes(graph, forward)
+    calls = side_by_side(graph, forward)
+    forward, crossing = calls.order, _crossing_bytes(graph, calls)
     sums = _sums(graph, axes, forward)
     reach = WINDOW * sums[-1] / num_stages
     found: list[int] = []
@@ -102,18 +103,17 @@ def _sums(graph: Graph, axes: Axes, forward: list[int]) -> list[float]:
     return sums
 
 
-def _crossing_bytes(graph: Graph, forward: list[int]) -> list[int]:
-    """Per position in `forward`: bytes of values made before it and read at or after it."""
-    position = {op: i for i, op in enumerate(forward)}
-    change = [0] * (len(forward) + 2)
-    for op in forward:
+def _crossing_bytes(graph: Graph, calls: SideBySide) -> list[int]:
+    """Per position in the order: bytes of values made before it and read at or after it; and more
+    than anywhere where a cut would part calls that share parameters."""
+    position = {op: i for i, op in enumerate(calls.order)}
+    change = [0] * (len(calls.order) + 2)
+    for op in calls.order:
         for t in graph.operators[op].outputs:
             readers = [position[r] for r, _ in graph.consumers.get(t, ()) if r in position]
             if readers:
                 change[position[op] + 1] += graph.tensors[t].num_bytes
                 change[max(readers) + 1] -= graph.tensors[t].num_bytes
-    crossing, now = [], 0
-    for c in change:
-        now += c
-        crossing.append(now)
-    return crossing
+    crossing = list(accumulate(change))
+    most, between = max(crossing), calls.between()
+    return [here + most * (p in between) for p, here in enumerate(crossing)]

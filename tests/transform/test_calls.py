@@ -48,6 +48,13 @@ def test_each_parameter_is_in_one_stage(autocast: bool) -> None:
     assert set(map(frozenset, found.values())) == {frozenset({0}), frozenset({1})}
 
 
+@pytest.mark.parametrize("pp", [3, 4])
+def test_cuts_do_not_part_calls_of_one_operator(pp: int) -> None:
+    found = stages_of_parameters(siamese(), f"hybrid(pp={pp}, microbatches=2)")
+    assert all(len(stages) == 1 for stages in found.values())
+    assert set().union(*found.values()) == set(range(pp))
+
+
 def test_a_siamese_pipeline_trains_the_same_model() -> None:
     toy = siamese()
     assert toy.check(toy.compile(PIPELINE).files).ok
@@ -70,7 +77,7 @@ def recycled(also_on_batch: bool) -> Subject:
 def test_what_waits_for_the_first_call_stays_after_it() -> None:
     graph = recycled(also_on_batch=True).graph
     forward = forward_operators(graph)
-    found = side_by_side(graph, forward)
+    found = side_by_side(graph, forward).order
     place = {op: i for i, op in enumerate(found)}
     assert sorted(found) == sorted(forward)
     assert found != forward  # the head on the batch comes with that on the body
@@ -82,4 +89,4 @@ def test_what_waits_for_the_first_call_stays_after_it() -> None:
 def test_a_model_without_such_calls_keeps_its_order() -> None:
     for toy in (gpt(), recycled(also_on_batch=False)):
         forward = forward_operators(toy.graph)
-        assert side_by_side(toy.graph, forward) is forward
+        assert side_by_side(toy.graph, forward).order is forward
