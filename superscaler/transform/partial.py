@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
+from superscaler.graph.operator import Operator
 from superscaler.ops.flops import is_product
-from superscaler.transform.partition import VALUE, Partition, Placed
+from superscaler.transform.partition import REPLICATE, VALUE, Partition, Placed
 
 
 def propagate_partial(partition: Partition) -> Partition:
@@ -31,13 +32,22 @@ def adds_up(graph: Graph, axes: Axes, op: int, partial: Set[int]) -> bool:
     return any(partial <= s <= partial | zeros for s in axes.operators[op].rule.linear)
 
 
-def shrinks(graph: Graph, axes: Axes, op: int, position: int, bound: int) -> bool:
+def shrinks(
+    graph: Graph,
+    axes: Axes,
+    op: int,
+    position: int,
+    bound: int,
+    may: Callable[[Operator], bool] = lambda op: True,
+) -> bool:
     """Whether an operator is linear in one input, and it, or the linear operators that alone read
-    it in turn, make fewer bytes than `bound`."""
+    it in turn, make fewer bytes than `bound`; each of these `may` be placed so."""
     at: tuple[int, int] | None = (op, position)
     while at is not None:
         reader = graph.operators[at[0]]
         if len(reader.outputs) != 1 or not adds_up(graph, axes, at[0], {at[1]}):
+            return False
+        if not may(reader):
             return False
         if graph.tensors[reader.outputs[0]].num_bytes < bound:
             return True
@@ -87,7 +97,7 @@ class _Work:
 
     def _linear_inputs(self, op: int, dim: int) -> frozenset[int]:
         operator = self.graph.operators[op]
-        if not self._is_worth(op):
+        if not self._is_worth(op, dim):
             return frozenset()
         partial = frozenset(
             i for i, t in enumerate(operator.inputs) if self._is_partial(t, op, dim)
@@ -102,9 +112,10 @@ class _Work:
             return frozenset()
         return partial if adds_up(self.graph, self.axes, op, partial) else frozenset()
 
-    def _is_worth(self, op: int) -> bool:
+    def _is_worth(self, op: int, dim: int) -> bool:
         """Whether reducing after the operator, or after those that alone read it in turn, moves no
-        more bytes than reducing before it."""
+        more bytes than reducing before it; those in turn are not split along `dim`, as each part
+        would do the work of all."""
         operator = self.graph.operators[op]
         is_view = self.axes.operators[op].rule.is_view
         if is_product(operator) or (len(operator.outputs) > 1 and not is_view):
@@ -114,7 +125,18 @@ class _Work:
         if max(self.graph.tensors[t].num_bytes for t in made) <= largest:
             return True
         reader = _only_reader(self.graph, made[0]) if len(made) == 1 else None
-        return reader is not None and shrinks(self.graph, self.axes, *reader, largest)
+        grid = self.partition.placed[op].grid
+
+        def is_alike(other: Operator) -> bool:
+            placed = self.partition.placed[other.id]
+            same = placed.grid.key == grid.key and placed.roles[dim] in (REPLICATE, VALUE)
+            return same and not is_product(other)
+
+        return (
+            reader is not None
+            and is_alike(operator)
+            and shrinks(self.graph, self.axes, *reader, largest, is_alike)
+        )
 
     def _is_partial(self, tensor: int, reader: int, dim: int) -> bool:
         """Whether the tensor's producer, on the reader's grid, leaves partial sums along `dim`."""
