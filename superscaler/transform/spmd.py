@@ -23,6 +23,7 @@ from superscaler.transform.split_backward import split_backward
 from superscaler.transform.stages import assign_stages
 
 FIXED = (TensorKind.PARAM, TensorKind.BUFFER)  # what does not depend on the batch
+SHARED = "shared_"  # labels of what runs once, for all microbatches
 SPREAD = 4  # times the bytes of the parameters that an operator reads
 
 
@@ -36,6 +37,7 @@ def apply_plan(graph: Graph, axes: Axes, plan: Plan) -> Partition:
     for op in graph.operators:
         work.placed = placed
         placed.append(work.place(op))
+    placed = work.with_readers(placed)
     notes = check_effect(graph, axes, plan, work.table, placed)
     if plan.splits_backward:
         placed = split_backward(graph, placed)
@@ -161,9 +163,9 @@ class _Work:
             return self.update(op, stage)
         if all(t in self.fixed for t in op.inputs):
             self.fixed.update(op.outputs)
-        if op.inputs and all(t in self.from_params for t in op.inputs):
+        if self.reads_parameters(op):
             self.from_params.update(op.outputs)
-            return self.param_only(op, stage)
+            return self.param_only(op, stage, self.follows(op))
         micro = self.plan.microbatches > 1
         if micro:
             grid, roles = self.split(op, stage, True)
@@ -182,7 +184,7 @@ class _Work:
     def label(self, op: Operator, stage: int, timed: bool) -> str:
         """Which task of its stage an operator runs in."""
         if not timed:
-            return f"shared_{stage}"
+            return f"{SHARED}{stage}"
         return f"{op.phase.value}_{stage}"
 
     def roles(self, op: Operator, grid: Grid) -> tuple[int, ...]:
@@ -330,11 +332,30 @@ class _Work:
             grid, tuple(roles), f"update_{stage}", gather=optimizer.gather, reduce=optimizer.reduce
         )
 
-    def param_only(self, op: Operator, stage: int) -> Placed:
-        """A cast of parameters runs where they rest; views and copies run with their readers."""
+    def follows(self, op: Operator) -> bool:
+        """Whether an operator of parameters alone runs with its readers: views and copies do."""
+        return self.axes.operators[op.id].rule.is_view or op.target == TO_DEVICE
+
+    def with_readers(self, placed: list[Placed]) -> list[Placed]:
+        """Views of parameters run once where a reader does, which could wait for the microbatch
+        that it is for; the others at each microbatch."""
+        found = list(placed)
+        for op in reversed(self.graph.operators):
+            if found[op.id].grid.names[0] != MICROBATCH or not self.reads_parameters(op):
+                continue
+            readers = {r for t in op.outputs for r, _ in self.graph.consumers.get(t, ())}
+            if any(found[r].label.startswith(SHARED) for r in readers):
+                found[op.id] = self.param_only(op, self.stage[op.id], False)
+        return found
+
+    def reads_parameters(self, op: Operator) -> bool:
+        """Whether an operator reads parameters, or what is made of them, and nothing else."""
+        return bool(op.inputs) and all(t in self.from_params for t in op.inputs)
+
+    def param_only(self, op: Operator, stage: int, follows: bool) -> Placed:
+        """A cast of parameters runs where they rest; what `follows`, at each microbatch."""
         gather = self.plan.optimizer.gather
         own = self.axes.operators[op.id]
-        follows = own.rule.is_view or op.target == TO_DEVICE
         timed = self.plan.microbatches > 1 and follows
         grid = self.grid(stage, timed)
         roles = list(self.roles(op, grid))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from subjects import gpt, mlp, subject
+import torch
+from subjects import gpt, mlp, subject, traced
 
+import superscaler as ss
 from superscaler import policies
 from superscaler.compiler import partition_of
 from superscaler.graph.operator import Phase
@@ -180,3 +182,28 @@ def test_partial_sums_are_reduced_late() -> None:
     for op in mlp().graph.operators:
         if op.phase is Phase.UPDATE:
             assert VALUE not in after.placed[op.id].roles
+
+
+@pytest.mark.parametrize("plan", ["hybrid(microbatches=4)", "hybrid(pp=2, microbatches=2, zero=0)"])
+def test_views_of_parameters_run_where_their_readers_do(plan: str) -> None:
+    """A product with the sum of the batch is one for all microbatches, whose losses wait for it:
+    its backward cannot wait for a transpose in the first microbatch's."""
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(8, 8)
+            self.weight = torch.nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            h = self.layer(x).tanh()
+            return h, h.sum(0, keepdim=True) @ self.weight
+
+    def step(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        h, pooled = model(batch)
+        return (h + pooled.detach().mean()).square().mean() + pooled.sum()
+
+    torch.manual_seed(0)
+    workload = ss.Workload(step, Pooled(), lambda p: torch.optim.SGD(p, lr=0.1), torch.randn(8, 8))
+    of = traced(workload)
+    assert of.check(of.compile(plan).files).ok
