@@ -14,6 +14,9 @@ from superscaler.workload import OPTIMIZER
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
+# Of the steps that are tried: norms of the whole and of a part differ in other ratios at each, and
+# from those of the parameters, so that neither a constant factor nor one by the scale hides a norm.
+GRADIENTS = ((1.3, 0.3), (2.9, 50.0), (0.45, 0.02))
 _NOT_ELEMENTWISE = ("LBFGS", "Adafactor", "Muon", "SparseAdam")
 
 
@@ -29,8 +32,8 @@ def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) ->
     """Run the user's optimizer on tiny stand-ins of the parameters and see what it keeps.
 
     A stand-in has its parameter's dtype and number of dims, so that groups by these are as the
-    user made them. Two steps on the whole and on parts of the stand-ins must agree: an update that
-    is not element-wise cannot be split.
+    user made them. Steps on the whole and on parts of the stand-ins must agree: an update that is
+    not element-wise cannot be split.
 
     Raises TraceError for what is no callable, raises, or makes no optimizer, and for optimizers
     that are not element-wise.
@@ -40,8 +43,9 @@ def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) ->
     whole = [_stand_in(p.dim(), p.dtype) for p in parameters.values()]
     parts = [nn.Parameter(_part(p.detach()).clone()) for p in whole]
     before = [p.detach().clone() for p in parts]
-    optimizer = _two_steps(factory, whole, [_gradient(p) for p in whole])
-    _two_steps(factory, parts, [_part(_gradient(p)) for p in whole])
+    grads = [[_gradient(p, *wave) for p in whole] for wave in GRADIENTS]
+    optimizer = _after_steps(factory, whole, grads)
+    _after_steps(factory, parts, [[_part(g) for g in of_step] for of_step in grads])
     name = type(optimizer).__name__
     for parameter, part, start in zip(whole, parts, before, strict=True):
         if not _moved_alike(_part(parameter.detach()), part.detach(), start):
@@ -53,8 +57,8 @@ def probe_optimizer(factory: OptimizerFactory, parameters: dict[str, Tensor]) ->
     return OptimizerState(states, _text(optimizer))
 
 
-def _two_steps(
-    factory: OptimizerFactory, parameters: list[nn.Parameter], grads: list[Tensor]
+def _after_steps(
+    factory: OptimizerFactory, parameters: list[nn.Parameter], grads: list[list[Tensor]]
 ) -> torch.optim.Optimizer:
     with UserCode("optimizer(parameters) raised", kind=TraceError):
         optimizer = factory(parameters)
@@ -73,8 +77,8 @@ def _two_steps(
             "be left alone; they come in the order of model.named_parameters(), so that zip() with "
             "the names there makes groups by name"
         )
-    for _ in range(2):
-        for parameter, grad in zip(parameters, grads, strict=True):
+    for of_step in grads:
+        for parameter, grad in zip(parameters, of_step, strict=True):
             parameter.grad = grad.clone()
         with UserCode(f"a step of {type(optimizer).__name__} raised", kind=TraceError):
             optimizer.step()
@@ -83,17 +87,17 @@ def _two_steps(
 
 def _stand_in(num_dims: int, dtype: torch.dtype) -> nn.Parameter:
     shape = [2 + d for d in range(num_dims)]
-    return nn.Parameter(_numbers(shape, 1.0).to(dtype))
+    return nn.Parameter(_numbers(shape, 0.7, 1.0).to(dtype))
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    return _numbers(list(parameter.shape), 0.3).to(parameter.dtype)
+def _gradient(parameter: Tensor, wave: float, scale: float) -> Tensor:
+    return _numbers(list(parameter.shape), wave, scale).to(parameter.dtype)
 
 
-def _numbers(shape: list[int], scale: float) -> Tensor:
+def _numbers(shape: list[int], wave: float, scale: float) -> Tensor:
     """Fixed numbers of both signs and several magnitudes."""
     count = int(torch.Size(shape).numel())
-    return (torch.arange(1, count + 1) * 0.7).sin().mul(scale).view(shape)
+    return (torch.arange(1, count + 1) * wave).sin().mul(scale).view(shape)
 
 
 def _part(tensor: Tensor) -> Tensor:
@@ -126,7 +130,8 @@ def _states_of(
 def _not_elementwise(name: str) -> str:
     return (
         f"optimizer {name} does not update its parameters element by element, so its update cannot "
-        "be split over devices; use SGD, Adam, AdamW, Adagrad, RMSprop or another element-wise one"
+        "be split over devices; use SGD, Adam, AdamW, Adagrad, RMSprop or another element-wise one, "
+        "and clip_grad_norm of the workload, or of ss.parallelize, where it clips gradients"
     )
 
 

@@ -188,7 +188,15 @@ class _TrustRatio(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             for p in group["params"]:
-                p.grad.mul_(p.detach().norm())
+                p.grad.mul_(p.detach().norm() / (p.grad.norm() + 1e-6))
+        super().step()
+
+
+class _ClipsAdam(torch.optim.AdamW):
+    """Adam does not see factors that are the same at each step."""
+
+    def step(self, closure: Any = None) -> None:
+        torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], 0.01)
         super().step()
 
 
@@ -211,6 +219,7 @@ class _Fails(torch.optim.SGD):
         (lambda p: 3, r"optimizer\(parameters\) returned an object of type int; return a torch"),
         (lambda p: torch.optim.SGD(list(p)[:1]), "SGD leaves out parameters it was given"),
         (_TrustRatio, "optimizer _TrustRatio does not update its parameters element by element"),
+        (_ClipsAdam, "optimizer _ClipsAdam does not .*, and clip_grad_norm of the workload"),
     ],
 )
 def test_optimizers(optimizer: Any, message: str) -> None:
