@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import Variable
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
@@ -80,7 +79,7 @@ def _backward(
     A mode is off in the handler of its own calls, and torch's `backward` functions are such calls.
     """
     with Float64Mode():
-        Variable._execution_engine.run_backward(
+        torch.autograd._engine_run_backward(
             (x,),
             (torch.ones_like(x) if gradient is None else gradient,),
             create_graph if retain_graph is None else retain_graph,
@@ -107,7 +106,7 @@ def in_float64(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 @dataclass(frozen=True)
 class Float64Step:
-    """A step that runs in float64; `mode_of` gives the same for what belongs to it."""
+    """A step that runs in float64; `mode_of` gives the same for its backward."""
 
     step: Callable[[Any, Any], Any]
 

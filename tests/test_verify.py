@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from math import inf, isnan
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -274,6 +275,36 @@ def test_small_gradients_are_judged_against_the_largest() -> None:
     assert row.error == pytest.approx(2e-17)
     row = verdicts(made, result([whole("gradient", "w", noise + 1e-8)]))["gradient", "w"]
     assert row.verdict is Verdict.DIFFERS
+
+
+def test_metrics_that_are_rounding_are_judged_against_the_loss() -> None:
+    noise = torch.tensor(1e-17, dtype=torch.float64)
+    made = small_expected(metrics=({"m": noise},), grads={}, parameters={})
+    loss = float(made.losses[0])
+    for other, verdict in ((-noise, Verdict.ROUNDING), (noise + 1e-8 * loss, Verdict.DIFFERS)):
+        found = replace(result([]), metrics=[{"m": other}])
+        assert verdicts(made, found)["metric", "m, step 0"].verdict is verdict
+
+
+def test_what_an_optimizer_makes_is_of_the_same_dtype_on_both_sides() -> None:
+    """A learning rate made in the optimizer's callable is float32, also beside a float64 model."""
+
+    def optimizer(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=torch.tensor(0.1))
+
+    workload = replace(cast(mlp(), torch.float64), optimizer=optimizer)
+    assert ss.verify(workload, DATA_PARALLEL, processes=False).ok
+
+
+def test_tensors_from_around_a_float64_step_are_explained() -> None:
+    weights = torch.ones(8)
+
+    def step(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return torch.mv(model(batch), weights).square().mean()
+
+    of = ss.Workload(step, nn.Linear(8, 8), lambda p: torch.optim.SGD(p, 0.1), torch.randn(4, 8))
+    with pytest.raises(VerifyError, match=r"Double.* as they are: make them buffers .*--dtype"):
+        expect(cast(of, torch.float64))
 
 
 def test_a_tensor_that_is_not_a_number_differs() -> None:

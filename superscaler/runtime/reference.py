@@ -45,10 +45,12 @@ def train_reference(
     steps: int,
     seed: int = 0,
     clip_grad_norm: float | None = None,
+    backward: Callable[[Tensor], Any] = torch.Tensor.backward,
 ) -> Reference:
     """Train `model` (in place) for `steps` steps with plain PyTorch.
 
-    `batch` is one batch for every step, or a callable from the step's number to its batch.
+    `batch` is one batch for every step, or a callable from the step's number to its batch;
+    `backward` runs the backward of a loss.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = optimizer_factory(list(trained.values()))
@@ -61,7 +63,7 @@ def train_reference(
         with reference_random(seed, number):
             result = step(model, inputs)
             loss, metrics = result if isinstance(result, tuple) else (result, {})
-            loss.backward()
+            backward(loss)
         if clip_grad_norm is not None:
             norm = nn.utils.clip_grad_norm_(list(trained.values()), clip_grad_norm)
         optimizer.step()

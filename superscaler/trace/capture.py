@@ -44,7 +44,7 @@ from superscaler.trace.functions import Functions
 from superscaler.trace.masks import masks_as_given
 from superscaler.trace.rewrite import Rewriter
 from superscaler.trace.source import source_of, user_line
-from superscaler.trace.unseen import unseen_refused
+from superscaler.trace.unseen import CALLS_BACKWARD, unseen_refused
 from superscaler.user_code import UserCode, is_user_file
 
 
@@ -127,7 +127,7 @@ class _Step(nn.Module):
         result = self.step(self.model, self.rebuild(leaves))
         _change_in_place(self.model, buffers)
         if any(p.grad is not None for p in self.model.parameters()):
-            raise TraceError("the step calls backward; let it return the loss and nothing more")
+            raise TraceError(CALLS_BACKWARD)
         loss, metrics = _check_result(result)
         self.metrics.names = tuple(metrics)
         return (loss, *(metric.detach() for metric in metrics.values()))
@@ -188,6 +188,8 @@ def _kind(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         inside = ", ".join(type(item).__name__ for item in value)
         return f"a {type(value).__name__} of ({inside})"
+    if isinstance(value, (torch.SymFloat, torch.SymInt, torch.SymBool)):
+        return "a number read from a tensor"
     return f"a {type(value).__name__}"
 
 

@@ -130,8 +130,8 @@ def _states_of(
 def _not_elementwise(name: str) -> str:
     return (
         f"optimizer {name} does not update its parameters element by element, so its update cannot "
-        "be split over devices; use SGD, Adam, AdamW, Adagrad, RMSprop or another element-wise one, "
-        "and clip_grad_norm of the workload, or of ss.parallelize, where it clips gradients"
+        "be split over devices; use SGD, Adam, AdamW, Adagrad, RMSprop or another element-wise one "
+        "and, to clip gradients, clip_grad_norm of the workload or of ss.parallelize"
     )
 
 

@@ -21,6 +21,11 @@ from superscaler.errors import TraceError
 from superscaler.trace.source import line_of
 from superscaler.user_code import is_user_file
 
+CALLS_BACKWARD = (
+    "the step calls backward; let it return the loss and nothing more: of several losses the sum, "
+    "of chunks of the batch the mean (or the whole batch at once: `microbatches` of a plan "
+    "accumulates gradients)"
+)
 _WAY_OUT = (
     "hooks on gradients are not part of a compiled step; write what it does as a "
     "torch.autograd.Function, or leave it out"
@@ -62,10 +67,11 @@ def _refuse_hook(tensor: torch.Tensor, hook: Any) -> NoReturn:
 def _refuse_gradients(*_: Any, **__: Any) -> NoReturn:
     stack = traceback.extract_stack()
     line = line_of(stack)
-    if any(frame.name == "backward" and not is_user_file(frame.filename) for frame in stack[-4:]):
-        raise TraceError(
-            f"{line}: the step calls backward; let it return the loss and nothing more"
-        )
+    if any(
+        frame.name in ("backward", "_backward") and not is_user_file(frame.filename)
+        for frame in stack[-4:]
+    ):
+        raise TraceError(f"{line}: {CALLS_BACKWARD}")
     raise TraceError(
         f"{line}: the step takes gradients itself (torch.autograd.grad or torch.func), which the "
         "capture cannot follow; leave the term with them out, or write the gradient as forward "

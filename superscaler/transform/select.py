@@ -19,9 +19,10 @@ LONGEST_RANGE = 10_000  # numbers of a pattern's {0-11}
 
 @lru_cache(maxsize=4096)
 def _pattern(pattern: str) -> re.Pattern[str]:
-    """`*` stands for one path component (or part of one), `**` for any number, `{0-11}` for one of
-    these numbers."""
-    text = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^.]*")
+    """`*` stands for one path component (or part of one), `**` for any number of them, also none,
+    `{0-11}` for one of these numbers."""
+    text = re.escape(pattern).replace(r"\*\*\.", r"(?:.*\.)?").replace(r"\*\*", ".*")
+    text = text.replace(r"\*", "[^.]*")
     return re.compile(re.sub(r"\\\{(\d+)\\-(\d+)\\\}", _numbers, text))
 
 

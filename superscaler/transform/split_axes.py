@@ -95,7 +95,7 @@ def indivisible(what: str, axis: str, shown: str, size: int, parts: int) -> str:
     way = f"use {', '.join(divisors)}" if divisors else "it cannot be split"
     return (
         f"{what}: axis {axis} has {shown} elements, not divisible by {parts}; {way}, "
-        "or allow uneven parts"
+        "or allow uneven parts (`uneven: true` of the split in a plan file)"
     )
 
 

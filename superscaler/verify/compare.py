@@ -48,24 +48,36 @@ def _scalars(expected: Expected, ranks: list[RankResult]) -> Iterator[Row]:
     for step, metrics in enumerate(expected.metrics):
         for name, metric in metrics.items():
             found = [r.metrics[step].get(name) for r in ranks]
-            yield _row(expected, "metric", f"{name}, step {step}", metric, found)
+            beside = largest(widened(expected.losses[step]))
+            yield _row(expected, "metric", f"{name}, step {step}", metric, found, beside)
     if expected.grad_norm is not None:
         found = [r.grad_norm for r in ranks]
         yield _row(expected, "gradient norm", "last step", expected.grad_norm, found)
 
 
 def _row(
-    expected: Expected, kind: str, name: str, reference: Tensor, found: list[Tensor | None]
+    expected: Expected,
+    kind: str,
+    name: str,
+    reference: Tensor,
+    found: list[Tensor | None],
+    beside: float = 0.0,
 ) -> Row:
-    """A result that every rank has whole."""
+    """A result that every rank has whole; one that is zero but for rounding, compared with what it
+    stands `beside`, is judged against that."""
     worst, where = 0.0, ""
+    scale = largest(widened(reference))
+    is_rounding = scale < expected.accuracy.rounding * beside
     for rank, value in enumerate(found):
         if value is None:
             return Row(kind, name, _NAN, Verdict.MISSING, f"rank {rank}")
-        error = relative(_difference(value, reference), largest(widened(reference)))
+        error = relative(_difference(value, reference), beside if is_rounding else scale)
         if not error <= worst:
             worst, where = error, f"rank {rank}"
-    return Row(kind, name, worst, *_verdict(expected, worst, where))
+    verdict, where = _verdict(expected, worst, where)
+    if is_rounding and verdict is Verdict.EQUAL:
+        verdict = Verdict.ROUNDING
+    return Row(kind, name, worst, verdict, where)
 
 
 def _compare_kind(made: Comparison, kind: str, tensors: Tensors, ranks: list[RankResult]) -> None:

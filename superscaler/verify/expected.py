@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from superscaler.errors import VerifyError
 from superscaler.model_copy import copy_model
-from superscaler.precision import mode_of
+from superscaler.precision import Float64Step, mode_of
 from superscaler.runtime.initialize import (
     load_state_file,
     materialize_empty,
@@ -74,7 +75,13 @@ def trained(
     initial = _snapshot(model)
     observer = _Observer(workload, model, accuracy)
     blame = UserCode("training the untouched model raised", kind=VerifyError, unless_ours=True)
-    with blame, mode_of(workload.step):
+    is_cast = isinstance(workload.step, Float64Step)
+
+    def backward(loss: Tensor) -> None:
+        with mode_of(workload.step):
+            loss.backward()
+
+    with _precision_explained(is_cast), blame:
         reference = train_reference(
             observer.step,
             model,
@@ -83,6 +90,7 @@ def trained(
             len(data),
             seed,
             workload.clip_grad_norm,
+            backward,
         )
     return Expected(
         accuracy=accuracy,
@@ -103,6 +111,21 @@ def trained(
         thresholds=tuple(observer.thresholds),
         largest_gradient=observer.thresholds[-1] / accuracy.rounding,
     )
+
+
+@contextmanager
+def _precision_explained(is_cast: bool) -> Iterator[None]:
+    """Adds the way out where a float64 model meets tensors that were not cast with it."""
+    try:
+        yield
+    except VerifyError as error:
+        if not is_cast or not ("Double" in str(error) and "Float" in str(error)):
+            raise
+        raise VerifyError(
+            f"{error}; the model and its batch are verified in float64, tensors and modules from "
+            "around the step stay as they are: make them buffers or parts of the model, or verify "
+            "in the model's own dtype (--dtype model)"
+        ) from error
 
 
 def initialised(workload: Workload, seed: int) -> nn.Module:

@@ -16,7 +16,7 @@ class Verdict(Enum):
     """What a comparison comes to."""
 
     EQUAL = "equal"
-    ROUNDING = "zero but for rounding"  # a gradient judged against the model's largest
+    ROUNDING = "zero but for rounding"  # judged by the largest gradient, or the loss
     SENSITIVE = "no further than rounding takes it"  # so far goes the untouched model by itself
     DIFFERS = "differs"
     MISSING = "missing"  # no rank holds (all of) it

@@ -51,6 +51,12 @@ def test_data_dependent_control_flow(step: Any, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err == ""
 
 
+def _ctc(m: nn.Module, x: Tensor) -> Tensor:
+    scores = m(x).log_softmax(-1)[:, None]
+    lengths = torch.tensor([len(x)]), torch.tensor([2])
+    return nn.functional.ctc_loss(scores, torch.tensor([[1, 2]]), *lengths)
+
+
 def _backward(model: nn.Module, x: Tensor) -> Tensor:
     loss = model(x).sum()
     loss.backward()
@@ -109,8 +115,11 @@ def _distillation(model: nn.Module, x: Tensor) -> Tensor:
         ),
         (
             _backward,
-            r"test_errors.py:\d+, in _backward: the step calls backward; let it return the",
+            r"test_errors.py:\d+, in _backward: the step calls backward; let it return the .*"
+            "`microbatches` of a plan accumulates",
         ),
+        (_ctc, r"in _ctc: the step depends on .*: aten\._ctc_loss\.Tensor computes by them"),
+        (lambda m, x: (m(x).sum(), {"n": x.sum().item()}), "metric 'n' is a number read from a"),
         (_penalty, r"test_errors.py:\d+, in _penalty: the step takes gradients itself"),
         (_functional_penalty, r"in _functional_penalty: the step takes gradients itself"),
         (_average, r"in _average: the step changes parameter weight in place; .* in buffers"),
@@ -219,7 +228,7 @@ class _Fails(torch.optim.SGD):
         (lambda p: 3, r"optimizer\(parameters\) returned an object of type int; return a torch"),
         (lambda p: torch.optim.SGD(list(p)[:1]), "SGD leaves out parameters it was given"),
         (_TrustRatio, "optimizer _TrustRatio does not update its parameters element by element"),
-        (_ClipsAdam, "optimizer _ClipsAdam does not .*, and clip_grad_norm of the workload"),
+        (_ClipsAdam, "optimizer _ClipsAdam does not .* and, to clip .*, clip_grad_norm"),
     ],
 )
 def test_optimizers(optimizer: Any, message: str) -> None:

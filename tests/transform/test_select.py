@@ -22,6 +22,8 @@ from superscaler.transform.select import find_axes, matched_prefix, matches, sel
         ("layers.3", "layers.*.mlp", None),
         ("a.layers.3", "layers.*", None),
         ("a.b.layers.3", "**.layers.*", "a.b.layers.3"),
+        ("layers.3", "**.layers.*", "layers.3"),
+        ("sublayers.3", "**.layers.*", None),
         ("layers.13", "layers.1*", "layers.13"),
         ("layersX3", "layers.3", None),
         ("layers.3.attention.mlp", "layers.*.mlp", None),
