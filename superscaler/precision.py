@@ -79,7 +79,7 @@ def _backward(
     A mode is off in the handler of its own calls, and torch's `backward` functions are such calls.
     """
     with Float64Mode():
-        torch.autograd._engine_run_backward(
+        torch.autograd._engine_run_backward(  # type: ignore[attr-defined]
             (x,),
             (torch.ones_like(x) if gradient is None else gradient,),
             create_graph if retain_graph is None else retain_graph,

@@ -79,7 +79,7 @@ def trained(
 
     def backward(loss: Tensor) -> None:
         with mode_of(workload.step):
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
 
     with _precision_explained(is_cast), blame:
         reference = train_reference(
