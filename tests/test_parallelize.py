@@ -190,8 +190,30 @@ def test_a_model_that_changed() -> None:
     model.fc1.weight.requires_grad_(True)
     with torch.no_grad():
         model.fc1.weight.zero_()
-    with pytest.raises(ParallelizeError, match="the model's weights were changed since"):
+    with pytest.raises(
+        ParallelizeError, match=r"weights were changed, .*: call .*\.sync\(model\) bef"
+    ):
         step(model, make_batch())
+
+
+def test_weights_that_are_changed_after_sync_are_taken_over(tmp_path: Path) -> None:
+    step, eager = decorated(), decorated("data_parallel(dp=2)")  # in one process: plain PyTorch
+    model, other = make_net(), make_net()
+    for seed in range(3):
+        found, _ = step(model, make_batch(seed))
+        expected, _ = eager(other, make_batch(seed))
+        assert float(found) == pytest.approx(float(expected), rel=1e-12)
+        step.sync(model)
+        with torch.no_grad():
+            model.fc1.weight.mul_(0.5)
+            other.fc1.weight.mul_(0.5)
+    step.save(tmp_path)
+    step.sync(model)
+    step.load(tmp_path)
+    with torch.no_grad():
+        model.fc1.weight.mul_(0.5)
+    with pytest.raises(ParallelizeError, match="weights were changed, but"):
+        step(model, make_batch(2))
 
 
 def test_unequal_world_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,20 +8,26 @@ from superscaler.errors import ParallelizeError
 
 
 class ModelGuard:
-    """Remembers a model: which one it is, its parameters, their versions, and its mode."""
+    """Remembers a model: which one it is, its parameters, their versions, and its mode; `number` is
+    the step after which its weights were the trained ones."""
 
-    def __init__(self, step: str, model: nn.Module) -> None:
+    def __init__(self, step: str, model: nn.Module, number: int) -> None:
         self._step = step
+        self._number = number
         self._model = model
         self._form = _form(model)
         self._versions = _versions(model)
         self._training = model.training
 
+    def forget(self) -> None:
+        """The model's weights are not the trained ones any more."""
+        self._number = -1
+
     def is_of(self, model: nn.Module) -> bool:
         return model is self._model
 
-    def check(self, model: nn.Module, may_train: bool = False) -> None:
-        """Raise ParallelizeError if the model changed; with `may_train` its values may have."""
+    def check(self, model: nn.Module) -> None:
+        """Raise ParallelizeError if the model is another one, or changed but for its weights."""
         step = self._step
         if model is not self._model:
             raise ParallelizeError(
@@ -35,11 +41,20 @@ class ModelGuard:
                 f"model.{was}() before the step"
             )
         self._check_form(model)
-        if not may_train and _versions(model) != self._versions:
+
+    def has_new_weights(self, model: nn.Module, number: int) -> bool:
+        """Whether the model's weights were changed. Raise ParallelizeError if they were not those
+        of step `number`, the last one, before."""
+        if _versions(model) == self._versions:
+            return False
+        if number != self._number:
+            step = self._step
             raise ParallelizeError(
-                f"the model's weights were changed since {step} began to train its own copy of "
-                f"them; load weights before the first step, or use {step}.load(folder)"
+                f"the model's weights were changed, but {step} trains its own copy of them: call "
+                f"{step}.sync(model) before they are changed, and it goes on with the changed "
+                f"ones; or use {step}.load(folder)"
             )
+        return True
 
     def _check_form(self, model: nn.Module) -> None:
         form = _form(model)

@@ -131,8 +131,9 @@ class ParallelStep:
         A batch of another form (shapes, dtypes, structure, or numbers in it) than those before is
         compiled for; weights and optimizer are the same.
 
-        Raises ParallelizeError when the model is another one, or was changed, since the first call,
-        or when the ranks have batches of different forms.
+        Weights of the model that were changed after `sync(model)`, by another decorated step for
+        example, are taken over. Raises ParallelizeError when the model is another one since the
+        first call, or changed otherwise, or when the ranks have batches of different forms.
         """
         executor = self._ready(model, batch)
         with self._members.sharing_failure():
@@ -180,7 +181,7 @@ class ParallelStep:
         with self._members.sharing_failure():
             fill_model(executor, model)
         if self._guard is not None and self._guard.is_of(model):
-            self._guard = ModelGuard(self.name, model)
+            self._guard = ModelGuard(self.name, model, executor.step_number)
 
     def save(self, folder: str | Path) -> None:
         """Save a checkpoint, which loads under any plan; all ranks call it."""
@@ -197,23 +198,38 @@ class ParallelStep:
             return
         with self._members.sharing_failure():
             load_checkpoint(cast(RankExecutor, self._executor), folder)
+        if self._guard is not None:
+            self._guard.forget()
 
     def _ready(self, model: nn.Module, batch: Any) -> Executor:
         if self._executor is None:
             with torch.random.fork_rng(devices=[]):  # batches drawn later are the same on all ranks
                 self._executor = self._start(model, batch)
-            self._guard = ModelGuard(self.name, model)
+            self._guard = ModelGuard(self.name, model, self._executor.step_number)
             if self._to_load is not None:
                 self.load(self._to_load)
             self._executors = {batch_form(batch): self._executor}
             return self._executor
         assert self._guard is not None
-        if isinstance(self._executor, EagerExecutor):
-            self._guard.check(model, may_train=True)
-            return self._executor
         self._guard.check(model)
+        if isinstance(self._executor, EagerExecutor):
+            return self._executor
+        if self._guard.has_new_weights(model, self._executor.step_number):
+            self._take_over(model, self._executor)
         self._executor = self._of_form(model, batch, self._executor)
         return self._executor
+
+    def _take_over(self, model: nn.Module, executor: RankExecutor) -> None:
+        """Go on with the model's weights: another step, or the user, changed them."""
+        number = executor.step_number
+        with self._members.sharing_failure():
+            self._members.check_equal(
+                f"model (before step {number})", dict(model.named_parameters())
+            )
+            executor.finish_copies()
+            wanted = {placed.name for placed, _ in executor.placed_values()}
+            executor.load_weights(initial_weights(model, self.seed, wanted))
+        self._guard = ModelGuard(self.name, model, number)
 
     def _of_form(self, model: nn.Module, batch: Any, last: RankExecutor) -> RankExecutor:
         """The executor for batches of this form, which goes on where the last one stopped."""
