@@ -96,7 +96,7 @@ def verify(
         print_text(report.to_json())
     else:
         color = "green" if report.ok else "bold red"
-        print_table(report.table(every_row), "", f"[{color}]{report.summary}[/]")
         print_notes(report.notes)
+        print_table(report.table(every_row), "", f"[{color}]{report.summary}[/]")
     if not report.ok:
         raise typer.Exit(DIFFERS)
