@@ -330,6 +330,13 @@ if what == "shapes":
     for size in (4, 8, 4):
         loss, metrics = step(model, make_batch(size=size))
         print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flush=True)
+if what == "turns":
+    other = ss.parallelize(plan, adamw, timeout=10.0)(loss_and_accuracy)
+    for number in range(3):
+        step.sync(model)
+        print(f"{{other(model, make_batch(number))[0]:.9f}}", file=out, flush=True)
+        other.sync(model)
+        print(f"{{step(model, make_batch(number))[0]:.9f}}", file=out, flush=True)
 loss, metrics = step(model, make_batch(3))
 print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flush=True)
 step.sync(model)
@@ -388,6 +395,12 @@ def test_several_shapes_under_torchrun(script: Path, plan: str) -> None:
     first, second = numbers(script, 2, plan, "shapes")
     assert first == expected
     assert second == [*expected[:-1], "0"]
+
+
+@pytest.mark.dist
+def test_two_steps_take_turns_under_torchrun(script: Path) -> None:
+    found, expected = (numbers(script, n, "zero(dp=2, stage=3)", "turns")[0] for n in (2, 1))
+    assert list(map(float, found)) == pytest.approx(list(map(float, expected)), rel=1e-9)
 
 
 @pytest.mark.dist

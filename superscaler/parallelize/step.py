@@ -122,6 +122,7 @@ class ParallelStep:
         self._executors: dict[Form, Executor] = {}
         self._members = Members(None)
         self._guard: ModelGuard | None = None
+        self._num_changes = 0  # of the model's weights, taken over
         self._to_load: Path | None = None
         self._idle_optimizer: torch.optim.Optimizer | None = None
 
@@ -223,9 +224,9 @@ class ParallelStep:
         """Go on with the model's weights: another step, or the user, changed them."""
         number = executor.step_number
         with self._members.sharing_failure():
-            self._members.check_equal(
-                f"model (before step {number})", dict(model.named_parameters())
-            )
+            self._num_changes += 1
+            what = f"changed model (the {self._num_changes}. change)"
+            self._members.check_equal(what, dict(model.named_parameters()))
             executor.finish_copies()
             wanted = {placed.name for placed, _ in executor.placed_values()}
             executor.load_weights(initial_weights(model, self.seed, wanted))
