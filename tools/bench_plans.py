@@ -42,7 +42,7 @@ from planning.some import fewest, mixes, of_first_blocks
 from planning.thin import simulated
 
 BEST = 2  # of our kinds of plans, that are varied
-MIXES = 3  # of two ways to treat blocks, that are tried
+MIXES = 8  # of two ways to treat blocks, that are tried
 WORTH_VARYING = 1.1  # a kind of plan is, up to so much above the best conventional plan
 
 
@@ -187,7 +187,9 @@ def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:
     shortest = min([to_beat, *(m.step_us for m in second)])
     bases = search.fastest(flat(cell), shortest)
     for mix in mixes(cell, bases, search.floor, search.capacity, shortest)[:MIXES]:
-        some += fewest(cell, mix, search.peak, search.capacity)
+        if mix.step_us < shortest:
+            some += fewest(cell, mix, search.peak, search.capacity)
+            shortest = search.shortest(some, shortest)
     return search.best(list(dict.fromkeys([*kinds, *varied, *some])), to_beat)
 
 

@@ -103,6 +103,12 @@ class Search:
         found = self.deep[candidate.text]
         return None if found is None else found.peak_bytes
 
+    def shortest(self, candidates: Sequence[Candidate], to_beat: float) -> float:
+        """The step (us) of the best of them that fits, of those whose `peak` is known, or
+        `to_beat`."""
+        found = (self.deep.get(c.text) for c in candidates)
+        return min([to_beat, *(m.step_us for m in found if m is not None and m.fits)])
+
     @property
     def capacity(self) -> int:
         """Of a device, in bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -61,21 +62,21 @@ def mixes(
 
 
 def fewest(cell: Cell, mix: Mix, peak_of: PeakOf, capacity: float) -> list[Candidate]:
-    """The candidates tried, from the number of blocks that floors tell on, until the fewest that
-    fit are known."""
-    rows = cell.grain
-    each = max(1.0, (mix.few.peak_bytes - mix.many.peak_bytes) / rows)
-    low, high, count = -1, rows + 1, mix.count  # too few, enough
+    """The candidates tried, from the number of groups that floors tell on, until the fewest that
+    fit are known; between two that were tried, the peak is taken to fall evenly."""
+    low, high = (-1, mix.few.peak_bytes), (cell.grain + 1, mix.many.peak_bytes)  # too few, enough
     found: list[Candidate] = []
-    while high - low > 1 and len(found) < TRIES:
+    count = mix.count
+    while high[0] - low[0] > 1 and len(found) < TRIES:
         candidate = mix.at(cell, count)
         found.append(candidate)
         peak = peak_of(candidate)
         if peak is None:
             break
-        low, high = (count, high) if peak > capacity else (low, count)
-        further = count - int((capacity - peak) // each)
-        count = min(max(further, low + 1), high - 1)
+        low, high = ((count, peak), high) if peak > capacity else (low, (count, peak))
+        share = (low[1] - capacity) / max(1.0, low[1] - high[1])
+        count = low[0] + math.ceil(share * (high[0] - low[0]))
+        count = min(max(count, low[0] + 1), high[0] - 1)
     return found
 
 
