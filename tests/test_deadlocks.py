@@ -92,7 +92,7 @@ def test_collectives_of_two_groups_crossed_in_a_task() -> None:
     wrong = text.replace(data[0], "", 1).replace(tensor[0], data[0] + tensor[0], 1)
     edges = cycle(files | {"program_own.py": wrong})
     assert edges[0].startswith("rank 0: all_reduce of ")
-    assert "waits for ranks 1, 2, 3: all_reduce of" in edges[0]
+    assert "waits for ranks 1-3: all_reduce of" in edges[0]
     assert all(edge.endswith("(order: lines of one task)") for edge in edges[1::2])
 
 
@@ -101,7 +101,7 @@ def test_collectives_of_two_groups_crossed_between_tasks() -> None:
     files = alone(mlp().compile("hybrid(dp=2, tp=2, zero=1)").files, 0)
     edges = cycle(moved(files, "program_own.py", ("convert_2_to_11", ()), ("convert_0", ())))
     assert "all_gather" in edges[0]
-    assert "waits for ranks 1, 2, 3: all_gather" in edges[0]
+    assert "waits for ranks 1-3: all_gather" in edges[0]
     assert all(edge.endswith("(resource: the rank's own sequence)") for edge in edges[1::2])
 
 
