@@ -144,6 +144,7 @@ def test_verify() -> None:
     result = passed(*arguments)
     assert "equal: 2 ranks, 2 steps, float64" in result.stdout
     assert "note: " in result.stderr
+    assert result.output.splitlines()[-1].startswith("equal: ")  # the verdict after the notes
     data = json.loads(passed(*arguments, "--json").stdout)
     assert data["ok"] is True
     assert data["largest_error"] < 1e-12

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from superscaler.errors import TraceError
+from superscaler.precision import in_float64
 from superscaler.trace import trace
 
 OTHER = nn.Linear(8, 8)
@@ -118,6 +119,7 @@ def _distillation(model: nn.Module, x: Tensor) -> Tensor:
             r"test_errors.py:\d+, in _backward: the step calls backward; let it return the .*"
             "`microbatches` of a plan accumulates",
         ),
+        (in_float64(_backward), r"test_errors.py:\d+, in _backward: the step calls backward"),
         (_ctc, r"in _ctc: the step depends on .*: aten\._ctc_loss\.Tensor computes by them"),
         (lambda m, x: (m(x).sum(), {"n": x.sum().item()}), "metric 'n' is a number read from a"),
         (_penalty, r"test_errors.py:\d+, in _penalty: the step takes gradients itself"),
