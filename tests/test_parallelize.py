@@ -196,26 +196,6 @@ def test_a_model_that_changed() -> None:
         step(model, make_batch())
 
 
-def test_weights_that_are_changed_after_sync_are_taken_over(tmp_path: Path) -> None:
-    step, eager = decorated(), decorated("data_parallel(dp=2)")  # in one process: plain PyTorch
-    model, other = make_net(), make_net()
-    for seed in range(3):
-        found, _ = step(model, make_batch(seed))
-        expected, _ = eager(other, make_batch(seed))
-        assert float(found) == pytest.approx(float(expected), rel=1e-12)
-        step.sync(model)
-        with torch.no_grad():
-            model.fc1.weight.mul_(0.5)
-            other.fc1.weight.mul_(0.5)
-    step.save(tmp_path)
-    step.sync(model)
-    step.load(tmp_path)
-    with torch.no_grad():
-        model.fc1.weight.mul_(0.5)
-    with pytest.raises(ParallelizeError, match="weights were changed, but"):
-        step(model, make_batch(2))
-
-
 def test_unequal_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
@@ -330,13 +310,6 @@ if what == "shapes":
     for size in (4, 8, 4):
         loss, metrics = step(model, make_batch(size=size))
         print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flush=True)
-if what == "turns":
-    other = ss.parallelize(plan, adamw, timeout=10.0)(loss_and_accuracy)
-    for number in range(3):
-        step.sync(model)
-        print(f"{{other(model, make_batch(number))[0]:.9f}}", file=out, flush=True)
-        other.sync(model)
-        print(f"{{step(model, make_batch(number))[0]:.9f}}", file=out, flush=True)
 loss, metrics = step(model, make_batch(3))
 print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flush=True)
 step.sync(model)
@@ -395,12 +368,6 @@ def test_several_shapes_under_torchrun(script: Path, plan: str) -> None:
     first, second = numbers(script, 2, plan, "shapes")
     assert first == expected
     assert second == [*expected[:-1], "0"]
-
-
-@pytest.mark.dist
-def test_two_steps_take_turns_under_torchrun(script: Path) -> None:
-    found, expected = (numbers(script, n, "zero(dp=2, stage=3)", "turns")[0] for n in (2, 1))
-    assert list(map(float, found)) == pytest.approx(list(map(float, expected)), rel=1e-9)
 
 
 @pytest.mark.dist

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from superscaler.cluster.operators import OperatorWork
 from superscaler.cluster.profile import OperatorTime
 from superscaler.graph.evaluate import evaluate
 from superscaler.graph.graph import Graph
 from superscaler.graph.tensor import TensorKind
+from superscaler.measure.timer import Timer
 from superscaler.simulate.recording.work import work_of
 
 REPEATS = 5
@@ -35,20 +34,14 @@ def measure_operators(
     }
     leaves = pytree.tree_leaves(batch)
     values.update({t: leaf for t, leaf in zip(graph.batch, leaves) if t >= 0})
-    with _Timer() as timer:
+    timer = _Repeating()
+    with timer:
         evaluate(graph, values)
-    return tuple(
-        OperatorTime(work, round(statistics.median(times), 3))
-        for work, times in sorted(timer.times.items(), key=lambda item: str(item[0]))
-    )
+    return timer.operators(statistics.median)
 
 
-class _Timer(TorchDispatchMode):
+class _Repeating(Timer):  # type: ignore[no-untyped-call]
     """Runs every operator several times and remembers how long each took."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.times: dict[OperatorWork, list[float]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

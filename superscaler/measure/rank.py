@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from superscaler.cluster.operators import OperatorWork
 from superscaler.cluster.profile import OperatorTime
+from superscaler.measure.timer import Timer
 from superscaler.runtime.communicator import Communicator, Ranks, Receives, Sends
 from superscaler.runtime.executor import OptimizerFactory, RankExecutor
 from superscaler.runtime.pending import Pending
@@ -37,7 +36,7 @@ class RankMeter:
         communicator = _Alone(rank, program.world_size)
         self._executor = RankExecutor(program, communicator, optimizer=optimizer)
         self._executor.load_weights(weights)
-        self._timer = _Timer()
+        self._timer = _Once()
 
     def step(self, batch: Any) -> None:
         """Run a step; the first one, which makes the optimizer's states, is not timed."""
@@ -49,18 +48,11 @@ class RankMeter:
     @property
     def operators(self) -> tuple[OperatorTime, ...]:
         """The mean time of every kernel so far."""
-        return tuple(
-            OperatorTime(work, round(statistics.mean(times), 3))
-            for work, times in sorted(self._timer.times.items(), key=lambda item: str(item[0]))
-        )
+        return self._timer.operators(statistics.mean)
 
 
-class _Timer(TorchDispatchMode):
+class _Once(Timer):  # type: ignore[no-untyped-call]
     """Times every kernel once whenever it runs."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.times: dict[OperatorWork, list[float]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -121,18 +121,22 @@ class Members:
                 f"{timeout:g} s; every process gives each call the same global batch"
             )
 
-    def check_equal(self, what: str, tree: Any) -> None:
-        """Raise ParallelizeError if this process's tensors are not those of rank 0."""
+    def check_equal(self, what: str, tree: Any, turn: int = 0) -> None:
+        """Raise ParallelizeError if this process's tensors are not those of rank 0.
+
+        `turn`: how often they were changed since they were made.
+        """
         if self._world is None:
             return
-        store, key = self._world.store, f"{self._prefix}/{what}"
+        store, key = self._world.store, f"{self._prefix}/{what}/{turn}"
         mine = _tensors_digest(tree)
         if self.rank == 0:
             store.set(key, mine)
         elif store.get(key).decode() != mine:
+            way = f"set the seed (torch.manual_seed) before the {what} is made"
             raise ParallelizeError(
                 f"rank {self.rank} has another {what} than rank 0; every process must make the "
-                f"same {what}: set the seed (torch.manual_seed) before the {what} is made"
+                f"same {what}: {'change it alike on all of them' if turn else way}"
             )
 
     @contextmanager

@@ -225,11 +225,10 @@ class ParallelStep:
         number = executor.step_number
         with self._members.sharing_failure():
             self._num_changes += 1
-            what = f"changed model (the {self._num_changes}. change)"
-            self._members.check_equal(what, dict(model.named_parameters()))
+            parameters = dict(model.named_parameters())
+            self._members.check_equal("model", parameters, turn=self._num_changes)
             executor.finish_copies()
-            wanted = {placed.name for placed, _ in executor.placed_values()}
-            executor.load_weights(initial_weights(model, self.seed, wanted))
+            self._load_weights(model, executor)
         self._guard = ModelGuard(self.name, model, number)
 
     def _of_form(self, model: nn.Module, batch: Any, last: RankExecutor) -> RankExecutor:
@@ -316,11 +315,13 @@ class ParallelStep:
             seed=self.seed,
             trained_by=last,
         )
-        if last is not None:
-            return executor
+        if last is None:
+            self._load_weights(model, executor)
+        return executor
+
+    def _load_weights(self, model: nn.Module, executor: RankExecutor) -> None:
         wanted = {placed.name for placed, _ in executor.placed_values()}
         executor.load_weights(initial_weights(model, self.seed, wanted))
-        return executor
 
     def _as_returned(self, program: RankProgram, loss: Tensor, metrics: dict[str, Tensor]) -> Any:
         """The results in the types, and in the structure, that the step returns."""
