@@ -42,6 +42,7 @@ from superscaler.trace.default_dtype import default_dtype_of
 from superscaler.trace.fake import fake_copy, fake_like
 from superscaler.trace.functions import Functions
 from superscaler.trace.masks import masks_as_given
+from superscaler.trace.modes import modes_as_written
 from superscaler.trace.rewrite import Rewriter
 from superscaler.trace.source import source_of, user_line
 from superscaler.trace.unseen import CALLS_BACKWARD, unseen_refused
@@ -83,7 +84,7 @@ def capture(
     blame = UserCode("the step raised", kind=TraceError, unless_ours=True)
     with blame, _errors_explained(), _user_frames_kept():
         functions = Functions()
-        with functions.kept(), unseen_refused(), masks_as_given():
+        with functions.kept(), unseen_refused(), masks_as_given(), modes_as_written():
             exported = torch.export.export(wrapper, fakes, strict=False)
         joint_module = _JointModule(exported, wrapper, functions)
         with contextlib.ExitStack() as stack:
@@ -262,12 +263,6 @@ def _where_read(module: torch.fx.GraphModule, name: str) -> str:
     for reader in found[0].users if found else ():
         if line := _line_of(reader):
             return line
-        args = list(reader.args)  # of a part with gradients off: (False, graph, *operands)
-        for at, part in enumerate(args):
-            if isinstance(part, torch.fx.Node) and part.op == "get_attr" and found[0] in args[at:]:
-                inner = getattr(module, str(part.target))
-                inputs = inner.graph.find_nodes(op="placeholder")
-                return _where_read(inner, inputs[args.index(found[0]) - at - 1].name)
     return ""
 
 

@@ -17,6 +17,7 @@ from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
 from superscaler.trace.functions import Functions
 from superscaler.trace.linear import linear
 from superscaler.trace.losses import cross_entropy_loss, log_softmax, nll_loss
+from superscaler.trace.modes import Modes
 from superscaler.trace.norm import batch_norm
 from superscaler.trace.pool import adaptive_average
 from superscaler.trace.recurrent import recurrent
@@ -24,7 +25,6 @@ from superscaler.trace.source import source_of
 from superscaler.trace.split import chunk, split, split_with_sizes
 
 aten = torch.ops.aten
-higher_order = torch.ops.higher_order
 
 REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.linear.default: linear,
@@ -64,20 +64,18 @@ NUMBERED: dict[Any, Callable[..., Any]] = {
 class Rewriter(fx.Interpreter):
     """Interprets an exported graph, calling our replacement where the tables have one.
 
-    Random operators are numbered in the order of their calls; `ids` goes on from graph to nested
-    graph.
+    Random operators are numbered in the order of their calls.
     """
 
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        functions: Functions,
-        ids: Callable[[], int] | None = None,
-    ) -> None:
+    def __init__(self, module: fx.GraphModule, functions: Functions) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.functions = functions
-        self.next_id = ids or count().__next__
+        self.next_id = count().__next__
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with Modes() as self.modes:
+            return super().run(*args, **kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         self.node = n
@@ -101,31 +99,11 @@ class Rewriter(fx.Interpreter):
             return self.functions.call(*args)
         if str(target) in BY_NAME:
             return BY_NAME[str(target)](*args, **kwargs)
-        if target is higher_order.wrap_with_autocast:
-            return self._autocast(*args)
-        if target is higher_order.wrap_with_set_grad_enabled:
-            enabled, module, *inputs = args
-            with torch.set_grad_enabled(enabled):
-                return self._nested(module, inputs)
+        if target in Modes.TARGETS:
+            return self.modes.switch(target, *args)
         if isinstance(target, torch._ops.HigherOrderOperator):
             raise TraceError(f"{self._line()}: operator {target} is not supported; write it out")
         return super().call_function(target, args, kwargs)
-
-    def _autocast(
-        self,
-        _device: str,
-        dtype: torch.dtype | None,
-        enabled: bool,
-        cache: bool | None,
-        module: fx.GraphModule,
-        *inputs: Any,
-    ) -> Any:
-        with torch.autocast("cpu", dtype=dtype, enabled=enabled, cache_enabled=cache):
-            return self._nested(module, list(inputs))
-
-    def _nested(self, module: fx.GraphModule, inputs: list[Any]) -> Any:
-        rewriter = Rewriter(module, self.functions, self.next_id)
-        return rewriter.run(*inputs, enable_io_processing=False)
 
     def _line(self) -> str:
         return source_of(self.node.meta.get("stack_trace") or "") or "the step"
