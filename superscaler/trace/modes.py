@@ -58,7 +58,7 @@ class Modes:
         if target is autocast_mode._enter_autocast:
             _, dtype, enabled, cache = args
             mode = torch.autocast("cpu", dtype=dtype, enabled=enabled, cache_enabled=cache)
-            mode.__enter__()
+            mode.__enter__()  # type: ignore[no-untyped-call]
             self._entered.append(mode)
             return mode
         if target is autocast_mode._exit_autocast:
