@@ -298,9 +298,8 @@ def _with_fingerprint(files: dict[str, str]) -> str:
 def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     """The partition that a plan describes."""
     axes = striped_axes(graph, axes, plan)
-    regions = {**module_regions(graph, plan.recompute), **cut_regions(graph, axes, plan)}
-    if regions:
-        graph, axes = recompute(graph, axes, regions)
+    graph, axes = recompute(graph, axes, cut_regions(graph, axes, plan))
+    graph, axes = recompute(graph, axes, module_regions(graph, plan.recompute))
     graph, axes = _offloaded(graph, axes, plan.offload)
     partition = apply_plan(graph, axes, plan)
     for rewrite in plan.rewrites:

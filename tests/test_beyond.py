@@ -114,6 +114,22 @@ def test_a_part_runs_again_right_before_its_backward() -> None:
     assert "aten.gelu.default" in functions[0]
 
 
+def test_parts_inside_of_a_recomputed_layer_take_less_than_either() -> None:
+    """The layer runs again from what enters it, then each part of it from what enters the part."""
+    toy = subject("gpt", layers=8, hidden=16, heads=4, seq=64, batch=2, fused=False)
+    again, parts, both = (
+        toy.compile(plan)
+        for plan in (
+            "hybrid(recompute='layers.*')",
+            "coshard(hybrid(), parts=4, where='layers.*')",
+            "coshard(hybrid(recompute='layers.*'), parts=4, where='layers.*')",
+        )
+    )
+    assert toy.check(both.files).ok
+    peaks = [c.simulate().peak_bytes for c in (again, parts, both)]
+    assert peaks[2] < 0.95 * min(peaks[:2])
+
+
 def lines(plan: str, of: Subject) -> list[str]:
     """The order of a plan, a line for each group of devices; W belongs to B."""
     found = []

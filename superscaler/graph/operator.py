@@ -23,6 +23,9 @@ class Ref:
     position: int
 
 
+AGAIN = ".again"  # ends the names of operators that run again
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """One operator of the joint graph.
@@ -31,7 +34,7 @@ class Operator:
     (`superscaler.attention.default`). `args` and `kwargs` are templates: literals, lists, and a
     `Ref(i)` wherever input i (`inputs[i]`, a PTensor id) goes; an input may be referred to once
     only, so a tensor passed twice is two inputs. `forward` is, for a backward operator, the id of
-    the forward operator it differentiates (-1 when unknown).
+    the forward operator it differentiates, or that it is run again (-1 when unknown).
     """
 
     id: int
@@ -45,6 +48,11 @@ class Operator:
     module: str = ""  # dotted module path, "" at the top
     source: str = ""  # "file.py:12, in forward"
     forward: int = -1
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether it makes for the backward what the forward made before."""
+        return self.name.endswith(AGAIN)
 
 
 def map_refs(template: Any, function: Callable[[Ref], Any]) -> Any:

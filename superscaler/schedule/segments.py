@@ -228,7 +228,8 @@ def _levels(
 
 def _may_wait(partition: Partition, order: list[int]) -> list[bool]:
     """Per operator: whether it writes at least as many bytes as it reads of what others made; what
-    is made of nothing but what rests on the devices can wait with its reader."""
+    is made of nothing but what rests on the devices can wait with its reader, and so can what runs
+    again, which is made of what is kept anyway."""
     graph = partition.graph
     at_rest: set[int] = set()
     found = [False] * len(graph.operators)
@@ -237,6 +238,8 @@ def _may_wait(partition: Partition, order: list[int]) -> list[bool]:
         inputs = [t for t in operator.inputs if t in graph.producer and t not in at_rest]
         if not inputs and not any(t in graph.batch for t in operator.inputs):
             at_rest.update(operator.outputs)
+        if operator.runs_again:
+            inputs = []
         read = sum(graph.tensors[t].num_bytes for t in inputs)
         made = sum(graph.tensors[t].num_bytes for t in operator.outputs if t >= 0)
         found[op] = made >= read

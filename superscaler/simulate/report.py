@@ -195,7 +195,7 @@ def step_flops(graph: Graph) -> float:
     """The model's arithmetic of a step, without what is computed again."""
     total = 0.0
     for op in graph.operators:
-        if op.phase is Phase.UPDATE or op.name.endswith(".again"):
+        if op.phase is Phase.UPDATE or op.runs_again:
             continue
         total += operator_flops(graph, op)
     return total

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from superscaler.graph.axis import Axes, OperatorAxes
 from superscaler.graph.graph import Graph
-from superscaler.graph.operator import Operator, Phase
+from superscaler.graph.operator import AGAIN, Operator, Phase
 from superscaler.graph.tensor import PTensor
 from superscaler.transform.renumber import renumber
 from superscaler.transform.select import check_modules, matched_prefix
@@ -98,7 +98,7 @@ class _Work:
         return replace(
             op,
             id=self.count - 1,
-            name=f"{op.name}.again",
+            name=op.name + AGAIN,
             inputs=inputs,
             outputs=outputs,
             phase=Phase.BACKWARD,
@@ -109,7 +109,7 @@ class _Work:
         old = self.graph.tensors[t]
         self.clones[t] = len(self.tensors)
         self.tensors.append(
-            PTensor(len(self.tensors), f"{old.name}.again", old.shape, old.dtype, old.kind)
+            PTensor(len(self.tensors), old.name + AGAIN, old.shape, old.dtype, old.kind)
         )
         self.slots.append(self.axes.slots[t])
         self.factors.append(self.axes.factors[t])
