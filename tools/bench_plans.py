@@ -1,22 +1,22 @@
 """Our plans against the best conventional one, simulated on V100s at the published sizes.
 
     OMP_NUM_THREADS=1 python tools/bench_plans.py [--models gpt ...] [--devices 4 8 16 32]
-        [--jobs 1] [--out build/bench_plans.md] [--afresh] [--plan PLAN]
+        [--jobs 1] [--out build/bench_plans.md] [--improve] [--afresh] [--plan PLAN]
 
 A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 to 3 (2 and 3
 without a pipeline), recompute of whole blocks, and 1F1B or interleaved 1F1B with two stages a
 device; each of them is simulated, or ruled out by a floor of its time or its memory
-(planning/thin.py). Ours add co-shard, blocks treated in two ways (none, co-shard, recompute: as few
-in the slower way as the memory allows), interlaced pipelines, huge vocabularies over all devices,
-sequences split through attention, 3F1B, stages placed by the solver and bidirectional pipelines.
-The best of either side is simulated whole, by the same simulator, on
+(planning/thin.py). Ours add co-shard, blocks treated in two ways (none, offload, co-shard,
+recompute: as few in the slower way as the memory allows), interlaced pipelines, huge vocabularies
+over all devices, sequences split through attention, 3F1B, stages placed by the solver and
+bidirectional pipelines. The best of either side is simulated whole, by the same simulator, on
 plans/clusters/v100-32g-8.yaml: microbatches of one sample, a global batch of 256 (evoformer: 128,
 and from few blocks), mixed precision (float16 arithmetic under autocast, float32 parameters,
-gradients and two float32 states). "out of memory" is above 32e9 bytes on some device. "At most" is
-the speed-up that no plan can be above: every kernel of the step once, for the whole batch at a
-time, with nothing waited for, shared evenly by the devices (planning/bound.py). Rows of runs before
-are kept (beside the table, as JSON). Any number in the table can be recomputed from its row, in a
-minute:
+gradients and two float32 states), 12 GB/s between each device and its host, each way. "out of
+memory" is above 32e9 bytes on some device, or 384e9 in a host. "At most" is the speed-up that no
+plan can be above: every kernel of the step once, for the whole batch at a time, with nothing waited
+for, shared evenly by the devices (planning/bound.py). Rows of runs before are kept (beside the
+table, as JSON). Any number in the table can be recomputed from its row, in a minute:
 
     python tools/bench_plans.py --cells 'swin 32L/512 on 4' --plan 'coshard(hybrid(dp=4, ...), ...)'
 """
@@ -28,14 +28,14 @@ import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planning.bound import least_us
 from planning.cells import Cell, cells
-from planning.conventional import conventional
+from planning.conventional import Candidate, conventional
 from planning.measure import Measured, Search
 from planning.ours import flat, ours, variants
 from planning.some import fewest, mixes, of_first_blocks
@@ -121,9 +121,9 @@ def main() -> None:
             print(f"{cell.name}: {recomputed(cell, arguments.plan)}", flush=True)
         return
     known = {} if arguments.afresh else _known(out)
-    new = [c for c in asked if c.name not in known]
+    new = [c for c in asked if arguments.improve or c.name not in known]
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        waiting = [pool.submit(run, cell, arguments.verbose) for cell in new]
+        waiting = [pool.submit(run, cell, arguments.verbose, known.get(cell.name)) for cell in new]
         for done in as_completed(waiting):
             row = done.result()
             known[row.cell] = row
@@ -141,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plan", default="", help="simulate this one in each of those cells")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="every plan tried, to stderr")
+    parser.add_argument("--improve", action="store_true", help="rows of runs before, by mixes")
     parser.add_argument("--afresh", action="store_true", help="forget the rows of runs before")
     parser.add_argument("--out", default="build/bench_plans.md")
     return parser.parse_args()
@@ -152,7 +153,8 @@ def recomputed(cell: Cell, plan: str) -> str:
     return f"{found.step_us / 1e6:.2f} s, {found.peak_bytes / 1e9:.1f} GB"
 
 
-def run(cell: Cell, verbose: bool) -> Row:
+def run(cell: Cell, verbose: bool, before: Row | None = None) -> Row:
+    """A new row, or the row `before` with a better plan of ours where a mix is one."""
     began = time.perf_counter()
 
     def say(line: str) -> None:
@@ -160,37 +162,51 @@ def run(cell: Cell, verbose: bool) -> Row:
             print(f"{cell.name}: {line}", file=sys.stderr, flush=True)
 
     search = Search(cell, say)
+    row = _improved(search, before) if before and before.mine else _searched(search)
+    seconds = time.perf_counter() - began
+    return replace(row, tried=row.tried + len(search.estimated), seconds=row.seconds + seconds)
+
+
+def _searched(search: Search) -> Row:
+    cell = search.cell
     theirs = search.best(conventional(cell), float("inf"))
     least = search.least_bytes
-    mine = _ours(search, cell, theirs.step_us if theirs else float("inf"))
+    mine = _ours(search, theirs.step_us if theirs else float("inf"))
     if mine is None or (theirs is not None and theirs.step_us <= mine.step_us):
         mine = theirs
-    seconds = time.perf_counter() - began
-    return Row(
-        cell.name,
-        _best(cell, theirs),
-        _best(cell, mine),
-        least / 1e9,
-        least_us(cell) / 1e6,
-        len(search.estimated),
-        seconds,
-    )
+    sides = _best(cell, theirs), _best(cell, mine)
+    return Row(cell.name, *sides, least / 1e9, least_us(cell) / 1e6, 0, 0.0)
 
 
-def _ours(search: Search, cell: Cell, to_beat: float) -> Measured | None:
+def _improved(search: Search, before: Row) -> Row:
+    assert before.mine is not None
+    to_beat = 1e6 * before.mine.step_s
+    mine = search.best(_mixed(search, to_beat), to_beat)
+    return replace(before, mine=_best(search.cell, mine)) if mine else before
+
+
+def _ours(search: Search, to_beat: float) -> Measured | None:
     """The kinds of plans first, then variants of the best, then different ways for some blocks."""
+    cell = search.cell
     kinds = ours(cell)
     first = search.estimates(kinds, WORTH_VARYING * to_beat)
     varied = variants(cell, [m.candidate for m in first[:BEST]])
     second = search.estimates([*kinds, *varied], WORTH_VARYING * to_beat)
     some = of_first_blocks(cell, [m.candidate for m in second[:BEST]])
-    shortest = min([to_beat, *(m.step_us for m in second)])
-    bases = search.fastest(flat(cell), shortest)
-    for mix in mixes(cell, bases, search.floor, search.capacity, shortest)[:MIXES]:
-        if mix.step_us < shortest:
-            some += fewest(cell, mix, search.peak, search.capacity)
-            shortest = search.shortest(some, shortest)
+    some += _mixed(search, min([to_beat, *(m.step_us for m in second)]))
     return search.best(list(dict.fromkeys([*kinds, *varied, *some])), to_beat)
+
+
+def _mixed(search: Search, shortest: float) -> list[Candidate]:
+    """The mixes that were tried at full depth, those first that may be the shortest."""
+    cell, capacities = search.cell, (search.capacity, search.host_capacity)
+    found: list[Candidate] = []
+    bases = search.fastest(flat(cell), shortest)
+    for mix in mixes(cell, bases, search.floor, *capacities, shortest)[:MIXES]:
+        if mix.step_us < shortest:
+            found += fewest(cell, mix, search.peak, search.capacity)
+            shortest = search.shortest(found, shortest)
+    return found
 
 
 def _best(cell: Cell, found: Measured | None) -> Best | None:

@@ -15,8 +15,8 @@ from planning.cells import EXAMPLES, Cell, cells  # noqa: E402
 from planning.conventional import conventional  # noqa: E402
 from planning.measure import Measured, Search  # noqa: E402
 from planning.ours import flat, ours, variants  # noqa: E402
-from planning.some import Mix, fewest, mixes, of_first_blocks  # noqa: E402
-from planning.thin import floor, simulated  # noqa: E402
+from planning.some import OFFLOAD, Mix, fewest, mixes, of_first_blocks  # noqa: E402
+from planning.thin import Floor, floor, simulated  # noqa: E402
 
 SIZES = {"hidden": 64, "heads": 4, "seq": 64, "vocab": 512, "layers": 4}
 
@@ -80,7 +80,7 @@ def test_as_few_blocks_as_the_memory_allows_are_treated_in_a_slower_way() -> Non
     bases = [c for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
 
     def recomputed(capacity: float) -> Mix:
-        found = mixes(cell, bases, search.floor, capacity, float("inf"))
+        found = mixes(cell, bases, search.floor, capacity, float("inf"), float("inf"))
         (mix,) = [m for m in found if (m.fast, m.small) == ("", "recompute")]
         return mix
 
@@ -94,6 +94,37 @@ def test_as_few_blocks_as_the_memory_allows_are_treated_in_a_slower_way() -> Non
         fitting = [c.text for c in tried if (search.peak(c) or 0) <= peak]
         assert ample.at(cell, count).text in fitting
         assert ample.at(cell, count - 1).text not in fitting
+
+
+def test_a_mix_waits_for_no_copies_and_stays_within_both_memories() -> None:
+    """Of 10 groups, all offloaded or all recomputed: 200 us of copies, or 30 more of arithmetic."""
+    few, many = Floor(100, 10, 200, 50), Floor(130, 20, 0, 0)
+    base = conventional(tiny())[0]
+    mix = Mix(base, OFFLOAD, "recompute", few, many, 10)
+    for capacity, host_capacity, count, step_us in ((30, 50, 5, 115), (30, 20, 6, 118)):
+        settled = mix.settled(capacity, host_capacity)
+        assert settled is not None
+        assert (settled.count, settled.least, settled.step_us) == (count, count, step_us)
+    roomy = mix.settled(13, 50)
+    assert roomy is not None
+    assert (roomy.count, roomy.least, roomy.step_us) == (3, 5, 140)
+    assert mix.settled(9, 50) is None
+
+
+def test_blocks_that_are_offloaded_take_what_they_copy_beside_what_they_compute() -> None:
+    cell = tiny()
+    search = Search(cell, quiet)
+    bases = [c for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
+    found = mixes(cell, bases, search.floor, float("inf"), float("inf"), float("inf"))
+    (mix,) = [m for m in found if (m.fast, m.small) == ("", OFFLOAD)]
+    assert mix.few.step_us == mix.many.step_us == floor(cell, bases[0]).step_us
+    assert mix.few.copy_us == mix.few.host_bytes == 0 == mix.count
+    assert mix.many.copy_us > 0
+    assert mix.many.host_bytes > 0
+    assert "activations='layers.{0-1}', optimizer=True" in mix.at(cell, 2).text
+    plan = mix.at(cell, cell.grain).plan(4)
+    real = simulated(cell, cell.full_depth, plan, cell.global_batch, cell.cluster)
+    assert real.host_peak_bytes == pytest.approx(mix.many.host_bytes, rel=0.01)
 
 
 @pytest.mark.parametrize("start", ["hybrid(dp=2, ", "hybrid(tp=2, ", "coshard(hybrid(dp=2, zero=1"])

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from planning.cells import Cell
 from planning.conventional import Candidate
-from planning.thin import Floor, fastest_us, floor, is_known, simulated
+from planning.thin import Floor, copying_us, fastest_us, floor, is_known, simulated
 from superscaler.errors import SuperScalerError
 
 T = TypeVar("T")
@@ -114,6 +114,13 @@ class Search:
         """Of a device, in bytes."""
         return self.cell.cluster.device(0).memory_bytes
 
+    @property
+    def host_capacity(self) -> float:
+        """A device's share of its host's memory, in bytes."""
+        cluster = self.cell.cluster
+        devices = min(cluster.num_devices, cluster.devices_per_node)
+        return cluster.host_of(0).memory_gbytes * 1e9 / devices
+
     def _tried(self, what: Callable[[Cell, Candidate], T], candidate: Candidate) -> T | None:
         try:
             return what(self.cell, candidate)
@@ -127,6 +134,8 @@ class Search:
             return None
         if least.peak_bytes > self.capacity * CLOSE:
             self.least_bytes = min(self.least_bytes, least.peak_bytes)
+            return None
+        if least.host_bytes > self.host_capacity:
             return None
         return RULED_OUT if least.step_us > best_us * CLOSE else self._estimate(candidate, least)
 
@@ -176,7 +185,10 @@ class Search:
             plan = RANGE.sub(lambda found: _scaled(found, share), plan)
         batch = candidate.samples * few
         found = simulated(self.cell, depth, plan, batch, self.cell.cluster)
-        each = max((c.busy_us.get("compute", 0.0) + c.exposed_us) / few for c in found.classes)
+        each = max(
+            max(c.busy_us.get("compute", 0.0) + c.exposed_us, copying_us(c)) / few
+            for c in found.classes
+        )
         busy = (1 - found.bubble) * found.step_us
         return found.step_us + (whole - few) * each, found.peak_bytes, busy, found.exposed_us
 

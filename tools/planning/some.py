@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import combinations
 
 from planning.cells import Cell
@@ -12,7 +12,9 @@ from planning.conventional import MICROBATCHES, Candidate
 from planning.thin import Floor
 
 COSHARD = {"coshard": 1, "coshard in 4": 4}
-TREATMENTS = ("", "coshard", "recompute", "coshard in 4")  # the faster the earlier
+OFFLOAD = "offload"  # what the backward reads, and optimizer states, wait in host memory
+TREATMENTS = ("", OFFLOAD, "coshard", "recompute", "coshard in 4")  # the faster the earlier
+AHEAD = 16  # copies that are under way at once
 QUARTERS = (1, 2, 3)
 TRIES = 5  # of numbers of blocks
 
@@ -22,16 +24,42 @@ PeakOf = Callable[[Candidate], float | None]
 
 @dataclass(frozen=True)
 class Mix:
-    """A plan without a pipeline, its blocks treated in two ways: floors of none and of all in the
-    one that is slower and `small`, and about how many have to be for the memory."""
+    """A plan without a pipeline, its blocks in `groups` treated in two ways: floors of none and of
+    all in the one that is slower and `small`; about how many have to be for the memory (`count`),
+    and how many at `least`, as with fewer the copies of the others would be waited for."""
 
     base: Candidate
     fast: str
     small: str
     few: Floor
     many: Floor
-    count: int
-    step_us: float
+    groups: int
+    count: int = 0
+    least: int = 0
+
+    def told(self, count: int) -> Floor:
+        """As blocks are alike, the two ends tell what is between them."""
+        share = count / self.groups
+        ends = zip(astuple(self.few), astuple(self.many))
+        return Floor(*(a + share * (b - a) for a, b in ends))
+
+    def takes_us(self, count: int) -> float:
+        """A floor of its step: devices compute, or copy."""
+        told = self.told(count)
+        return max(told.step_us, told.copy_us)
+
+    @property
+    def step_us(self) -> float:
+        return self.takes_us(self.count)
+
+    def settled(self, capacity: float, host_capacity: float) -> Mix | None:
+        """With the numbers of groups that suit the memories; None where none does."""
+        kept = [n for n in range(self.groups + 1) if self.told(n).host_bytes <= host_capacity]
+        fitting = [n for n in kept if self.told(n).peak_bytes <= capacity]
+        if not fitting:
+            return None
+        count, least = (min(counts, key=self.takes_us) for counts in (fitting, kept))
+        return replace(self, count=count, least=least)
 
     def at(self, cell: Cell, count: int) -> Candidate:
         """The large blocks and the first `count` groups of the others in the one way, the rest in
@@ -40,31 +68,42 @@ class Mix:
 
 
 def mixes(
-    cell: Cell, bases: Iterable[Candidate], floor_of: FloorOf, capacity: float, to_beat: float
+    cell: Cell,
+    bases: Iterable[Candidate],
+    floor_of: FloorOf,
+    capacity: float,
+    host_capacity: float,
+    to_beat: float,
 ) -> list[Mix]:
-    """Those of the bases that may be shorter than `to_beat` (us), the shortest first.
-
-    As blocks are alike, two ends tell how many have to be treated, and how long the step is.
-    """
+    """Those of the bases that may be shorter than `to_beat` (us), the shortest first."""
     found: list[Mix] = []
-    rows = cell.grain
     for base in bases:
         for fast, small in combinations(TREATMENTS, 2):
-            few, many = (floor_of(_treated(cell, base, fast, small, n)) for n in (0, rows))
-            if few is None or many is None or many.peak_bytes > capacity:
-                continue
-            over, falls = few.peak_bytes - capacity, few.peak_bytes - many.peak_bytes
-            count = -int(-rows * over // falls) if over > 0 else 0
-            step_us = few.step_us + count / rows * (many.step_us - few.step_us)
-            if step_us < to_beat:
-                found.append(Mix(base, fast, small, few, many, count, step_us))
+            few, many = (_end(cell, base, fast, small, n, floor_of) for n in (0, cell.grain))
+            if few is not None and many is not None:
+                mix = Mix(base, fast, small, few, many, cell.grain)
+                settled = mix.settled(capacity, host_capacity)
+                found += [settled] if settled and settled.step_us < to_beat else []
     return sorted(found, key=lambda mix: mix.step_us)
+
+
+def _end(
+    cell: Cell, base: Candidate, fast: str, small: str, count: int, floor_of: FloorOf
+) -> Floor | None:
+    """The floor of a mix. That of its step is without waiting for copies, which are beside it."""
+    found = floor_of(_treated(cell, base, fast, small, count))
+    if found is None or OFFLOAD not in (fast, small):
+        return found
+    fast, small = (way.replace(OFFLOAD, "") for way in (fast, small))
+    kept = floor_of(_treated(cell, base, fast, small, count))
+    return kept and replace(found, step_us=kept.step_us)
 
 
 def fewest(cell: Cell, mix: Mix, peak_of: PeakOf, capacity: float) -> list[Candidate]:
     """The candidates tried, from the number of groups that floors tell on, until the fewest that
     fit are known; between two that were tried, the peak is taken to fall evenly."""
-    low, high = (-1, mix.few.peak_bytes), (cell.grain + 1, mix.many.peak_bytes)  # too few, enough
+    low = mix.least - 1, mix.told(mix.least).peak_bytes  # too few
+    high = mix.groups + 1, mix.many.peak_bytes  # enough
     found: list[Candidate] = []
     count = mix.count
     while high[0] - low[0] > 1 and len(found) < TRIES:
@@ -114,4 +153,6 @@ def _text(plan: str, way: str, patterns: str) -> str:
         return plan
     if way == "recompute":
         return plan.replace(MICROBATCHES, f"recompute={patterns!r}, {MICROBATCHES}", 1)
+    if way == OFFLOAD:
+        return f"offload({plan}, activations={patterns!r}, optimizer=True, ahead={AHEAD})"
     return f"coshard({plan}, parts={COSHARD[way]}, where={patterns!r})"

@@ -14,6 +14,7 @@ from planning.cells import Cell
 from planning.conventional import Candidate
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
+from superscaler.simulate.machine import COPY_LANES
 from superscaler.simulate.simulation import RankClass, Simulation
 from superscaler.trace.axes import infer_axes
 
@@ -30,6 +31,8 @@ class Cost:
     passing_bytes: float  # at the peak, beside what is resident
     kept_bytes: float  # from one microbatch to the next (gradients that add up), beside those
     held_bytes: float  # from a microbatch's forward to its backward, beside those
+    copy_us: float  # of each microbatch, on the busier of the lanes from and to the host
+    host_bytes: float  # in host memory
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a candidate takes at least."""
+    """What a candidate takes at least; `copy_us` of the step are copies from or to the host."""
 
     step_us: float
     peak_bytes: float
+    copy_us: float = 0.0
+    host_bytes: float = 0.0
 
 
 def is_known(candidate: Candidate) -> bool:
@@ -73,7 +78,9 @@ def floor(cell: Cell, candidate: Candidate) -> Floor:
     line = _line(cell, candidate.inside, candidate)
     cost, stages = line.at(cell.full_depth), candidate.stages
     if stages == 1:
-        return Floor(_step_us(cell, candidate, line), cost.resident_bytes + cost.passing_bytes)
+        peak = cost.resident_bytes + cost.passing_bytes
+        copy_us = cell.global_batch // candidate.samples * cost.copy_us
+        return Floor(_step_us(cell, candidate, line), peak, copy_us, cost.host_bytes)
     outside = line.at(0)  # of the layers
     once = max(0.0, outside.passing_bytes - outside.kept_bytes)
     grown = max(0.0, cost.held_bytes - outside.held_bytes)
@@ -116,7 +123,19 @@ def _cost(cell: Cell, inside: str, samples: int, width: int, depth: int) -> Cost
     resident = fullest.resident_bytes
     kept, held = _between(few, fullest)
     rest = few.step_us - FEW[0] * each
-    return Cost(each, rest, resident, fullest.peak_bytes - resident, kept - resident, held - kept)
+    passing = fullest.peak_bytes - resident
+    copy_us = (_copy_us(more) - _copy_us(few)) / (FEW[1] - FEW[0])
+    host = few.host_peak_bytes
+    return Cost(each, rest, resident, passing, kept - resident, held - kept, copy_us, host)
+
+
+def _copy_us(found: Simulation) -> float:
+    return max(copying_us(ranks) for ranks in found.classes)
+
+
+def copying_us(ranks: RankClass) -> float:
+    """How long the busier of the lanes between device and host is busy."""
+    return max(ranks.busy_us.get(lane, 0.0) for lane in COPY_LANES.values())
 
 
 def _between(found: Simulation, ranks: RankClass) -> tuple[int, int]:
