@@ -42,7 +42,6 @@ from planning.some import fewest, mixes, of_first_blocks
 from planning.thin import simulated
 
 BEST = 2  # of our kinds of plans, that are varied
-MIXES = 8  # of two ways to treat blocks, that are tried
 WORTH_VARYING = 1.1  # a kind of plan is, up to so much above the best conventional plan
 
 
@@ -201,8 +200,8 @@ def _mixed(search: Search, shortest: float) -> list[Candidate]:
     """The mixes that were tried at full depth, those first that may be the shortest."""
     cell, capacities = search.cell, (search.capacity, search.host_capacity)
     found: list[Candidate] = []
-    bases = search.fastest(flat(cell), shortest)
-    for mix in mixes(cell, bases, search.floor, *capacities, shortest)[:MIXES]:
+    bases = search.fastest(flat(cell))
+    for mix in mixes(cell, bases, search.floor, *capacities, shortest):
         if mix.step_us < shortest:
             found += fewest(cell, mix, search.peak, search.capacity)
             shortest = search.shortest(found, shortest)

@@ -77,7 +77,7 @@ def test_variants_of_a_pipeline_are_placed_and_go_both_ways() -> None:
 def test_as_few_blocks_as_the_memory_allows_are_treated_in_a_slower_way() -> None:
     cell = replace(tiny(), settings={**SIZES, "seq": 512, "vocab": 256})
     search = Search(cell, quiet)
-    bases = [c for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
+    bases = [(0.0, c) for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
 
     def recomputed(capacity: float) -> Mix:
         found = mixes(cell, bases, search.floor, capacity, float("inf"), float("inf"))
@@ -114,10 +114,10 @@ def test_a_mix_waits_for_no_copies_and_stays_within_both_memories() -> None:
 def test_blocks_that_are_offloaded_take_what_they_copy_beside_what_they_compute() -> None:
     cell = tiny()
     search = Search(cell, quiet)
-    bases = [c for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
+    bases = [(0.0, c) for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
     found = mixes(cell, bases, search.floor, float("inf"), float("inf"), float("inf"))
     (mix,) = [m for m in found if (m.fast, m.small) == ("", OFFLOAD)]
-    assert mix.few.step_us == mix.many.step_us == floor(cell, bases[0]).step_us
+    assert mix.few.step_us == mix.many.step_us == floor(cell, bases[0][1]).step_us
     assert mix.few.copy_us == mix.few.host_bytes == 0 == mix.count
     assert mix.many.copy_us > 0
     assert mix.many.host_bytes > 0

@@ -68,10 +68,8 @@ class Search:
     def estimates(self, candidates: Sequence[Candidate], to_beat: float) -> list[Measured]:
         """Those that seem to fit the memory, shortest step first. Candidates that cannot be
         shorter than the best one, nor than `to_beat` (us), are left out."""
-        fastest = [(us, c) for c in candidates if (us := self._tried(fastest_us, c)) is not None]
-        fastest.sort(key=lambda item: (item[1].stages > 1, item[0], item[1].text))
         best_us, found = to_beat, []
-        for us, candidate in fastest:
+        for us, candidate in sorted(self.fastest(candidates), key=lambda item: item[1].stages > 1):
             if us > best_us * CLOSE:
                 continue
             if candidate.text not in self.estimated:
@@ -88,12 +86,11 @@ class Search:
         """What a candidate takes at least; None: it is refused."""
         return self._tried(floor, candidate)
 
-    def fastest(self, candidates: Sequence[Candidate], to_beat: float) -> list[Candidate]:
-        """Those that would be shorter than `to_beat` (us) if memory were no matter, the shortest
-        first."""
+    def fastest(self, candidates: Sequence[Candidate]) -> list[tuple[float, Candidate]]:
+        """What they take (us) if memory is no matter, the shortest first."""
         tried = [(self._tried(fastest_us, c), c) for c in candidates]
-        found = [(us, c) for us, c in tried if us is not None and us < to_beat]
-        return [c for _, c in sorted(found, key=lambda item: (item[0], item[1].text))]
+        found = [(us, c) for us, c in tried if us is not None]
+        return sorted(found, key=lambda item: (item[0], item[1].text))
 
     def peak(self, candidate: Candidate) -> float | None:
         """The bytes that a candidate takes at full depth; None: it is refused."""

@@ -14,9 +14,10 @@ from planning.thin import Floor
 COSHARD = {"coshard": 1, "coshard in 4": 4}
 OFFLOAD = "offload"  # what the backward reads, and optimizer states, wait in host memory
 TREATMENTS = ("", OFFLOAD, "coshard", "recompute", "coshard in 4")  # the faster the earlier
-AHEAD = 16  # copies that are under way at once
+AHEAD = 64  # copies that are under way at once
 QUARTERS = (1, 2, 3)
 TRIES = 5  # of numbers of blocks
+MIXES = 8  # that are tried
 
 FloorOf = Callable[[Candidate], Floor | None]  # None: the plan is refused
 PeakOf = Callable[[Candidate], float | None]
@@ -62,29 +63,39 @@ class Mix:
         return replace(self, count=count, least=least)
 
     def at(self, cell: Cell, count: int) -> Candidate:
-        """The large blocks and the first `count` groups of the others in the one way, the rest in
-        the other."""
+        """The large blocks and `count` groups of the others in the one way, the rest in the other.
+        What is offloaded comes first: there is most time for its copies."""
         return _treated(cell, self.base, self.fast, self.small, count)
 
 
 def mixes(
     cell: Cell,
-    bases: Iterable[Candidate],
+    bases: Iterable[tuple[float, Candidate]],
     floor_of: FloorOf,
     capacity: float,
     host_capacity: float,
     to_beat: float,
 ) -> list[Mix]:
-    """Those of the bases that may be shorter than `to_beat` (us), the shortest first."""
+    """The best `MIXES` that may be shorter than `to_beat` (us), the shortest first. `bases` come
+    with what they take at least, the fastest first."""
     found: list[Mix] = []
-    for base in bases:
+    for least_us, base in bases:
+        if least_us >= to_beat:
+            break
         for fast, small in combinations(TREATMENTS, 2):
-            few, many = (_end(cell, base, fast, small, n, floor_of) for n in (0, cell.grain))
-            if few is not None and many is not None:
-                mix = Mix(base, fast, small, few, many, cell.grain)
-                settled = mix.settled(capacity, host_capacity)
-                found += [settled] if settled and settled.step_us < to_beat else []
-    return sorted(found, key=lambda mix: mix.step_us)
+            mix = _mix(cell, base, fast, small, floor_of)
+            settled = mix.settled(capacity, host_capacity) if mix else None
+            if settled and settled.step_us < to_beat:
+                found = sorted([*found, settled], key=lambda mix: mix.step_us)[:MIXES]
+                to_beat = found[-1].step_us if len(found) == MIXES else to_beat
+    return found
+
+
+def _mix(cell: Cell, base: Candidate, fast: str, small: str, floor_of: FloorOf) -> Mix | None:
+    few, many = (_end(cell, base, fast, small, n, floor_of) for n in (0, cell.grain))
+    if few is None or many is None:
+        return None
+    return Mix(base, fast, small, few, many, cell.grain)
 
 
 def _end(
@@ -137,12 +148,13 @@ def _joined(*patterns: str) -> str:
 
 
 def _treated(cell: Cell, base: Candidate, fast: str, small: str, count: int) -> Candidate:
-    first = _joined(cell.large, cell.some_blocks(0, count))
-    rest = cell.some_blocks(count, cell.grain) if first else cell.blocks
-    if count == cell.grain:
-        first, rest = cell.blocks, ""
+    start = cell.grain - count if fast == OFFLOAD else 0
+    some = _joined(cell.large, cell.some_blocks(start, start + count))
+    rest = _joined(cell.some_blocks(0, start), cell.some_blocks(start + count, cell.grain))
+    if not some or count == cell.grain:
+        some, rest = (cell.blocks, "") if some else ("", cell.blocks)
     text, inside = (
-        _text(_text(plan, small, first), fast, rest) for plan in (base.text, base.inside)
+        _text(_text(plan, small, some), fast, rest) for plan in (base.text, base.inside)
     )
     return replace(base, text=text, inside=inside, is_plain=False)
 
