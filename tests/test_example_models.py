@@ -12,7 +12,6 @@ import superscaler as ss
 from superscaler.graph.graph import Graph
 from superscaler.trace.axes import infer_axes
 from superscaler.verify import expect, verify_program
-from superscaler.verify.accuracy import accuracy_of
 from superscaler.workload import cast, load_workload
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +61,7 @@ def test_every_plan_trains_as_one_device_does(model: str) -> None:
     graph = traced(workload)
     axes = infer_axes(graph)
     assert not [op.name for op in graph.operators if not axes.operators[op.id].has_rule]
-    expected = expect(workload, 2, None, accuracy_of(workload.model))
+    expected = expect(workload, 2)
     for plan in MODELS[model]:
         program = ss.compile(graph, plan, axes=axes)
         report = verify_program(workload, program.files, expected=expected, processes=False)

@@ -87,6 +87,23 @@ def test_low_precision_has_its_own_tolerance() -> None:
     assert not ss.verify(mlp(), DATA_PARALLEL, dtype=None, processes=False, tolerance=1e-12).ok
 
 
+def test_half_precision_inside_of_a_step_has_its_tolerance() -> None:
+    """Under autocast float32 parameters are of products in bfloat16, and no more exact."""
+
+    def mixed(model: nn.Module, batch: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return of.step(model, batch)
+
+    of = mlp()
+    workload = replace(of, step=mixed)
+    report = ss.verify(workload, DATA_PARALLEL, dtype=None, processes=False)
+    assert report.ok, report.failures
+    assert (report.dtype, report.tolerance) == ("float32 and bfloat16 inside", 0.1)
+    assert not ss.verify(workload, DATA_PARALLEL, dtype=None, processes=False, tolerance=1e-5).ok
+    exact = ss.verify(workload, DATA_PARALLEL, processes=False)
+    assert (exact.dtype, exact.tolerance) == ("float64", 1e-9)
+
+
 def test_meta_models_start_from_their_own_initialisation() -> None:
     assert ss.verify(mlp(meta=True), DATA_PARALLEL, processes=False).ok
 

@@ -15,7 +15,7 @@ from superscaler.errors import PlanError
 from superscaler.runtime.program import Source, read_manifest
 from superscaler.trace import trace
 from superscaler.trace.unseen import refuse_gradient_hooks
-from superscaler.verify.accuracy import Accuracy, accuracy_of
+from superscaler.verify.accuracy import Accuracy
 from superscaler.verify.compare import Comparison, compare, rounding_only
 from superscaler.verify.expected import Expected, expect
 from superscaler.verify.processes import train_in_processes
@@ -140,7 +140,7 @@ def verify_program(
     start = time.perf_counter()
     if expected is None:
         say("training the untouched model")
-        expected = expect(workload, steps, seed, _accuracy(workload, tolerance))
+        expected = expect(workload, steps, seed, tolerance)
     world_size = int(read_manifest(source)["world_size"])
     say(f"training {world_size} ranks")
     train = train_in_processes if processes else train_in_threads
@@ -151,21 +151,17 @@ def verify_program(
         rows=tuple(made.rows),
         notes=tuple(_notes(made)),
         tolerance=expected.accuracy.tolerance,
-        dtype=_dtype(workload.model),
+        dtype=_dtype(workload.model, expected.accuracy),
         world_size=world_size,
         steps=expected.num_steps,
         seconds=time.perf_counter() - start,
     )
 
 
-def _accuracy(workload: Workload, tolerance: float | None) -> Accuracy:
-    accuracy = accuracy_of(workload.model)
-    return accuracy if tolerance is None else replace(accuracy, tolerance=tolerance)
-
-
-def _dtype(model: torch.nn.Module) -> str:
-    names = {dtype_name(p.dtype) for p in model.parameters()}
-    return " and ".join(sorted(names))
+def _dtype(model: torch.nn.Module, accuracy: Accuracy) -> str:
+    dtypes = {p.dtype for p in model.parameters()}
+    names = " and ".join(sorted(map(dtype_name, dtypes)))
+    return names if accuracy.dtype in dtypes else f"{names} and {dtype_name(accuracy.dtype)} inside"
 
 
 def _notes(made: Comparison) -> list[str]:

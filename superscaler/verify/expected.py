@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from superscaler.runtime.initialize import (
 from superscaler.runtime.reference import train_reference
 from superscaler.runtime.train import batches
 from superscaler.user_code import UserCode
-from superscaler.verify.accuracy import Accuracy, accuracy_of, largest
+from superscaler.verify.accuracy import Accuracy, ComputedDtypes, accuracy_of, largest
 from superscaler.verify.rounding import drop_rounding
 from superscaler.workload import Workload
 
@@ -59,17 +59,28 @@ class Expected:
 
 
 def expect(
-    workload: Workload, steps: int = 2, seed: int | None = None, accuracy: Accuracy | None = None
+    workload: Workload, steps: int = 2, seed: int | None = None, tolerance: float | None = None
 ) -> Expected:
-    """Train a copy of the workload's model with plain PyTorch, one batch of its data a step."""
+    """Train a copy of the workload's model with plain PyTorch, one batch of its data a step.
+
+    What counts as equal is by the dtypes of parameters, and in a model's own dtype by those that
+    the step computes in, unless a `tolerance` is given.
+    """
     seed = workload.seed if seed is None else seed
-    accuracy = accuracy or accuracy_of(workload.model)
     data = tuple(islice(batches(workload), steps))
-    return trained(workload, initialised(workload, seed), data, seed, accuracy)
+    of_model = accuracy_of(workload.model)
+    given = of_model if isinstance(workload.step, Float64Step) else None
+    if tolerance is not None:
+        given = replace(of_model, tolerance=tolerance)
+    return trained(workload, initialised(workload, seed), data, seed, given)
 
 
 def trained(
-    workload: Workload, model: nn.Module, data: tuple[Any, ...], seed: int, accuracy: Accuracy
+    workload: Workload,
+    model: nn.Module,
+    data: tuple[Any, ...],
+    seed: int,
+    accuracy: Accuracy | None = None,
 ) -> Expected:
     """`expect` of a model with weights, which is trained in place, on these batches."""
     initial = _snapshot(model)
@@ -93,7 +104,7 @@ def trained(
             backward,
         )
     return Expected(
-        accuracy=accuracy,
+        accuracy=observer.accuracy,
         seed=seed,
         initial=initial,
         batches=data,
@@ -109,7 +120,7 @@ def trained(
             for key, value in states.items()
         },
         thresholds=tuple(observer.thresholds),
-        largest_gradient=observer.thresholds[-1] / accuracy.rounding,
+        largest_gradient=observer.thresholds[-1] / observer.accuracy.rounding,
     )
 
 
@@ -154,7 +165,7 @@ def _snapshot(model: nn.Module) -> Tensors:
 class _Observer:
     """Listens to the training: every step's metrics, and gradients on the way to the optimizer."""
 
-    def __init__(self, workload: Workload, model: nn.Module, accuracy: Accuracy) -> None:
+    def __init__(self, workload: Workload, model: nn.Module, accuracy: Accuracy | None) -> None:
         self.metrics: list[Tensors] = []
         self.gradients: Tensors = {}
         self.thresholds: list[float] = []
@@ -162,8 +173,16 @@ class _Observer:
         self._names = {id(p): name for name, p in model.named_parameters()}
         self._accuracy = accuracy
 
+    @property
+    def accuracy(self) -> Accuracy:
+        assert self._accuracy is not None, "no step yet"
+        return self._accuracy
+
     def step(self, model: Any, batch: Any) -> Any:
-        result = self._workload.step(model, batch)
+        with nullcontext() if self._accuracy else ComputedDtypes() as computed:
+            result = self._workload.step(model, batch)
+        if computed:
+            self._accuracy = accuracy_of(self._workload.model, computed.found)
         metrics = result[1] if isinstance(result, tuple) else {}
         self.metrics.append({name: metric.detach().clone() for name, metric in metrics.items()})
         return result
@@ -182,4 +201,4 @@ class _Observer:
             if p.grad is not None
         }
         top = max((largest(grad) for grad in self.gradients.values()), default=0.0)
-        self.thresholds.append(top * self._accuracy.rounding)
+        self.thresholds.append(top * self.accuracy.rounding)
