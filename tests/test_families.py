@@ -7,7 +7,6 @@ import torch
 
 import superscaler as ss
 from superscaler.trace.axes import infer_axes
-from superscaler.verify.accuracy import accuracy_of
 from superscaler.verify.driver import verify_program
 from superscaler.verify.expected import expect
 from superscaler.workload import cast, load_workload
@@ -65,7 +64,7 @@ def test_every_plan_trains_as_one_device_does(family: str) -> None:
     )
     axes = infer_axes(graph)
     assert not [op.name for op in graph.operators if not axes.operators[op.id].has_rule]
-    expected = expect(workload, 2, None, accuracy_of(workload.model))
+    expected = expect(workload, 2)
     for text in PLANS:
         plan = ss.Plan.from_yaml(text) if text is MIXED else text
         program = ss.compile(graph, plan, axes=axes)

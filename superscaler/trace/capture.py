@@ -35,6 +35,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.graph_signature import InputKind
 
 from superscaler.errors import TraceError
+from superscaler.trace.bare import data_detached
 from superscaler.trace.constant import Constant, read_constant
 from superscaler.trace.data_dependent import DATA_DEPENDENT, data_dependent
 from superscaler.trace.decompose import DECOMPOSITIONS
@@ -84,7 +85,13 @@ def capture(
     blame = UserCode("the step raised", kind=TraceError, unless_ours=True)
     with blame, _errors_explained(), _user_frames_kept():
         functions = Functions()
-        with functions.kept(), unseen_refused(), masks_as_given(), modes_as_written():
+        with (
+            functions.kept(),
+            unseen_refused(),
+            masks_as_given(),
+            modes_as_written(),
+            data_detached(),
+        ):
             exported = torch.export.export(wrapper, fakes, strict=False)
         joint_module = _JointModule(exported, wrapper, functions)
         with contextlib.ExitStack() as stack:

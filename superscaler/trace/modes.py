@@ -19,13 +19,24 @@ from torch.amp import autocast_mode
 def modes_as_written() -> Iterator[None]:
     """Inside, an exported graph switches modes by operators in their places.
 
-    torch.export makes nested graphs of them, and loses `no_grad` inside of `autocast`.
+    torch.export makes nested graphs of them, loses `no_grad` inside of `autocast`, and does not see
+    `inference_mode`, which is to gradients what `no_grad` is.
     """
     with (
+        patch.object(torch.inference_mode, "__enter__", _enter_inference),
+        patch.object(torch.inference_mode, "__exit__", _exit_inference),
         patch.object(replace_set_grad_with_hop_pass, "replace_set_grad_with_hop_pass", _as_it_is),
         patch.object(replace_autocast_with_hop_pass, "replace_autocast_with_hop_pass", _as_it_is),
     ):
         yield
+
+
+def _enter_inference(mode: Any) -> None:
+    mode.switched = torch.set_grad_enabled(not mode.mode)
+
+
+def _exit_inference(mode: Any, *error: Any) -> None:
+    mode.switched.__exit__(*error)
 
 
 def _as_it_is(module: Any, signature: Any) -> tuple[Any, Any]:

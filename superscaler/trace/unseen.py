@@ -1,5 +1,5 @@
-"""What a capture would not see, refused: gradient hooks, gradients that the step takes itself, and
-draws of Python's own generators.
+"""What a capture would not see, refused: gradient hooks, gradients that the step takes itself,
+parameters that it freezes for a while, and draws of Python's own generators.
 
 Reads private attributes of torch; tried with 2.13.
 """
@@ -44,12 +44,15 @@ def refuse_gradient_hooks(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def unseen_refused() -> Iterator[None]:
-    """Inside, a tensor takes no gradient hook and nothing takes gradients; raises TraceError
+    """Inside, a tensor takes no gradient hook, nothing takes gradients, and a parameter that has
+    none gets none, or the other way round; raises TraceError
     afterwards if `random` or numpy drew numbers, which would be the same in every step."""
     before = _generators()
     with (
         patch.object(torch.Tensor, "register_hook", _refuse_hook),
         patch.object(torch.autograd, "_engine_run_backward", _refuse_gradients),
+        patch.object(torch.Tensor, "requires_grad", _RequiresGrad()),
+        patch.object(torch.Tensor, "requires_grad_", _require_grad),
     ):
         yield
     for name, state in _generators().items():
@@ -62,6 +65,32 @@ def unseen_refused() -> Iterator[None]:
 
 def _refuse_hook(tensor: torch.Tensor, hook: Any) -> NoReturn:
     raise TraceError(f"the step calls register_hook on a tensor; {_WAY_OUT}")
+
+
+class _RequiresGrad:
+    """`Tensor.requires_grad`, which a step does not change of a parameter."""
+
+    def __get__(self, tensor: torch.Tensor | None, kind: Any = None) -> Any:
+        return self if tensor is None else _REQUIRES_GRAD.__get__(tensor, kind)
+
+    def __set__(self, tensor: torch.Tensor, value: bool) -> None:
+        if isinstance(tensor, nn.Parameter) and bool(value) != tensor.requires_grad:
+            what = "lets a parameter be trained" if value else "freezes a parameter"
+            raise TraceError(
+                f"{line_of(traceback.extract_stack())}: the step {what} (requires_grad), which the "
+                "capture cannot follow; decide that before the step, and where gradients must not "
+                "reach parameters use torch.no_grad, or torch.func.functional_call with "
+                "{name: p.detach() for name, p in module.named_parameters()}"
+            )
+        _REQUIRES_GRAD.__set__(tensor, value)
+
+
+_REQUIRES_GRAD: Any = torch.Tensor.requires_grad
+
+
+def _require_grad(tensor: torch.Tensor, requires_grad: bool = True) -> torch.Tensor:
+    tensor.requires_grad = requires_grad
+    return tensor
 
 
 def _refuse_gradients(*_: Any, **__: Any) -> NoReturn:

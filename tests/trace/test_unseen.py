@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from compare import adamw
+from compare import adamw, compare
 from torch import Tensor, nn
 
 import superscaler as ss
@@ -31,9 +31,34 @@ def _halves_the_gradient(model: nn.Module, x: Tensor) -> Tensor:
     return y.sum()
 
 
+def _freezes_for_a_while(model: nn.Linear, x: Tensor) -> Tensor:
+    model.requires_grad_(False)
+    loss = model(x).sum()
+    model.requires_grad_(True)
+    return loss + model(x + 1).sum()
+
+
+def _trains_what_was_frozen(model: nn.Linear, x: Tensor) -> Tensor:
+    model.bias.requires_grad = not model.bias.requires_grad
+    return model(x).sum()
+
+
+def _keeps_what_is_trained(model: nn.Linear, x: Tensor) -> Tensor:
+    """Its weights are as they were where the gradient must not reach them."""
+    model.weight.requires_grad = True
+    still = {name: p.detach() for name, p in model.requires_grad_().named_parameters()}
+    return torch.func.functional_call(model, still, (model(x),)).square().sum()
+
+
+def test_gradients_that_do_not_reach_parameters() -> None:
+    compare(_keeps_what_is_trained, nn.Linear(8, 8).double(), torch.randn(4, 8).double())
+
+
 @pytest.mark.parametrize(
     ("step", "message"),
     [
+        (_freezes_for_a_while, r"test_unseen.py:\d+, in .*: the step freezes a parameter \(req"),
+        (_trains_what_was_frozen, "the step freezes a parameter .* decide that before the step"),
         (_skips, "the step draws from Python's random, whose numbers would be the same"),
         (_mixes, "the step draws from numpy.random, whose numbers would be the same"),
         (
