@@ -44,9 +44,9 @@ def refuse_gradient_hooks(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def unseen_refused() -> Iterator[None]:
-    """Inside, a tensor takes no gradient hook, nothing takes gradients, and a parameter that has
-    none gets none, or the other way round; raises TraceError
-    afterwards if `random` or numpy drew numbers, which would be the same in every step."""
+    """Inside, hooks on gradients, gradients that are taken, and parameters that are frozen, or let
+    be trained, raise TraceError. So do, afterwards, numbers that `random` or numpy drew, which
+    would be the same in every step."""
     before = _generators()
     with (
         patch.object(torch.Tensor, "register_hook", _refuse_hook),

@@ -23,6 +23,8 @@ def recompute(graph: Graph, axes: Axes, regions: dict[int, Region]) -> tuple[Gra
     `regions`: operator -> the region it is in, see `module_regions`. What enters a region is kept,
     the rest is made again.
     """
+    if not regions:
+        return graph, axes
     work = _Work(graph, axes, regions)
     operators: list[Operator] = []
     own_axes: list[OperatorAxes] = []
