@@ -111,7 +111,9 @@ def test_a_mix_waits_for_no_copies_and_stays_within_both_memories() -> None:
     assert mix.settled(9, 50) is None
 
 
-def test_blocks_that_are_offloaded_take_what_they_copy_beside_what_they_compute() -> None:
+def test_blocks_that_are_offloaded_take_what_they_copy_beside_what_they_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cell = tiny()
     search = Search(cell, quiet)
     bases = [(0.0, c) for c in flat(cell) if c.text == "hybrid(dp=2, microbatches={m})"]
@@ -122,6 +124,12 @@ def test_blocks_that_are_offloaded_take_what_they_copy_beside_what_they_compute(
     assert mix.many.copy_us > 0
     assert mix.many.host_bytes > 0
     assert "activations='layers.{0-1}', optimizer=True" in mix.at(cell, 2).text
+    recomputed = replace(mix, fast=OFFLOAD, small="recompute").at(cell, 1).text
+    assert "recompute='layers.{3-3}'" in recomputed  # the last: copies have most time
+    assert "activations='layers.{0-2}'" in recomputed
+    assert search._unless_ruled_out(mix.at(cell, cell.grain), float("inf")) is not None
+    monkeypatch.setattr(Search, "host_capacity", mix.many.host_bytes - 1)
+    assert search._unless_ruled_out(mix.at(cell, cell.grain), float("inf")) is None
     plan = mix.at(cell, cell.grain).plan(4)
     real = simulated(cell, cell.full_depth, plan, cell.global_batch, cell.cluster)
     assert real.host_peak_bytes == pytest.approx(mix.many.host_bytes, rel=0.01)
@@ -208,15 +216,32 @@ def test_a_run_keeps_the_rows_of_runs_before(
     assert float(speedup) <= float(most)
     assert summary.startswith("1 cells, ")
     assert conventions[0].startswith("A conventional plan is dp x tp x pp")
+    run = bench_plans.run
     monkeypatch.setattr(bench_plans, "run", None)  # it has no cell left to run
     bench_plans.main()
     assert out.read_text() == written
+    monkeypatch.setattr(bench_plans, "run", run)
     _, plan, seconds, peak_gb, *_ = row.split(" | ")
     capsys.readouterr()
     arguments = ["bench_plans.py", "--devices", "2", "--plan", plan.strip("`")]
     monkeypatch.setattr(sys, "argv", arguments)
     bench_plans.main()
     assert capsys.readouterr().out == f"gpt tiny on 2: {seconds} s, {peak_gb} GB\n"
+
+
+def test_rows_are_improved_where_a_mix_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = tiny()
+    plan = next(c for c in conventional(cell) if c.text == "hybrid(dp=2, microbatches={m})")
+    monkeypatch.setattr(bench_plans, "_mixed", lambda *_: [plan])
+    slow = bench_plans.Best("slow", 1.0, 1.0, 0.0, 1.0)
+    row = bench_plans.Row(cell.name, slow, slow, 0.0, 0.1, 7, 1.0)
+    better = bench_plans.run(cell, False, row)
+    assert better.mine is not None
+    assert (better.theirs, better.mine.plan) == (slow, plan.plan(4))
+    assert better.mine.step_s < 1.0
+    assert better.tried > 7
+    quick = replace(row, mine=replace(slow, step_s=1e-9))
+    assert bench_plans.run(cell, False, quick).mine == quick.mine
 
 
 def test_sequences_are_split_through_attention_where_it_is_an_operator() -> None:
