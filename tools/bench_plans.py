@@ -42,6 +42,7 @@ from planning.some import fewest, mixes, of_first_blocks
 from planning.thin import simulated
 
 BEST = 2  # of our kinds of plans, that are varied
+HOST_SHARE = 0.95  # of its host's memory, up to which a mix may go: floors tell a little less
 WORTH_VARYING = 1.1  # a kind of plan is, up to so much above the best conventional plan
 
 
@@ -198,7 +199,7 @@ def _ours(search: Search, to_beat: float) -> Measured | None:
 
 def _mixed(search: Search, shortest: float) -> list[Candidate]:
     """The mixes that were tried at full depth, those first that may be the shortest."""
-    cell, capacities = search.cell, (search.capacity, search.host_capacity)
+    cell, capacities = search.cell, (search.capacity, HOST_SHARE * search.host_capacity)
     found: list[Candidate] = []
     bases = search.fastest(flat(cell))
     for mix in mixes(cell, bases, search.floor, *capacities, shortest):
