@@ -38,9 +38,20 @@ def _freezes_for_a_while(model: nn.Linear, x: Tensor) -> Tensor:
     return loss + model(x + 1).sum()
 
 
-def _trains_what_was_frozen(model: nn.Linear, x: Tensor) -> Tensor:
-    model.bias.requires_grad = not model.bias.requires_grad
+def _freezes_the_bias(model: nn.Linear, x: Tensor) -> Tensor:
+    model.bias.requires_grad = False
     return model(x).sum()
+
+
+def test_a_frozen_parameter_that_the_step_trains() -> None:
+    model = nn.Linear(8, 8)
+    model.bias.requires_grad = False
+
+    def step(model: nn.Linear, x: Tensor) -> Tensor:
+        return model.requires_grad_()(x).sum()
+
+    with pytest.raises(TraceError, match="the step lets a parameter be trained .* decide that"):
+        trace(step, model, torch.randn(4, 8), adamw)
 
 
 def _keeps_what_is_trained(model: nn.Linear, x: Tensor) -> Tensor:
@@ -58,7 +69,7 @@ def test_gradients_that_do_not_reach_parameters() -> None:
     ("step", "message"),
     [
         (_freezes_for_a_while, r"test_unseen.py:\d+, in .*: the step freezes a parameter \(req"),
-        (_trains_what_was_frozen, "the step freezes a parameter .* decide that before the step"),
+        (_freezes_the_bias, "the step freezes a parameter .* decide that before the step"),
         (_skips, "the step draws from Python's random, whose numbers would be the same"),
         (_mixes, "the step draws from numpy.random, whose numbers would be the same"),
         (
