@@ -50,7 +50,7 @@ def test_a_frozen_parameter_that_the_step_trains() -> None:
     def step(model: nn.Linear, x: Tensor) -> Tensor:
         return model.requires_grad_()(x).sum()
 
-    with pytest.raises(TraceError, match="the step lets a parameter be trained .* decide that"):
+    with pytest.raises(TraceError, match=r"the step lets a parameter be trained .* decide that"):
         trace(step, model, torch.randn(4, 8), adamw)
 
 
