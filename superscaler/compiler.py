@@ -18,6 +18,7 @@ from superscaler.emit.rendezvous import Problem
 from superscaler.emit.save import save_files
 from superscaler.emit.validate import raise_problems, validate_files
 from superscaler.errors import PlanError
+from superscaler.garbage import no_collections
 from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.tensor import TensorKind
@@ -130,6 +131,7 @@ class CompiledProgram:
         return save_files(self.files, Path(folder))
 
 
+@no_collections()
 def compile(
     graph: Graph,
     plan: Plan | Partition | str | Path | Policy,

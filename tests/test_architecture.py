@@ -16,6 +16,7 @@ MOST_LINES = 450
 LAYERS = [
     "dtypes",
     "units",
+    "garbage",
     "graph",
     "precision",
     "model_copy",

@@ -7,6 +7,7 @@ from typing import Any
 
 from superscaler.cluster.cluster import Cluster
 from superscaler.errors import SimulateError
+from superscaler.garbage import no_collections
 from superscaler.simulate.events.engine import Host, run
 from superscaler.simulate.events.fold import Network, connect, refined
 from superscaler.simulate.events.meet import meetings
@@ -44,6 +45,7 @@ def simulate(
     return simulate_with(ScriptMaker(compiled, Machine(cluster, profile)), fold=fold, name=name)
 
 
+@no_collections()
 def simulate_with(maker: ScriptMaker, *, fold: bool = True, name: str = "") -> Simulation:
     """`simulate`, with what a maker has recorded before."""
     machine, world_size = maker.machine, maker.compiled.program.partition.num_devices

@@ -7,7 +7,6 @@ differentiates what `rewrite` makes of the exported graph.
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import sys
@@ -336,21 +335,6 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(outer)
-
-
-@contextlib.contextmanager
-def no_collections() -> Iterator[None]:
-    """Tracing makes many objects and little garbage: collecting it takes 20 % of the time.
-
-    96 layers of a GPT: 580 MiB at most, 540 with collections.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _UserFrames(set[tuple[str, str]]):

@@ -12,10 +12,11 @@ from torch.utils._pytree import TreeSpec, tree_flatten_with_path, tree_unflatten
 
 from superscaler.dtypes import dtype_name
 from superscaler.errors import TraceError
+from superscaler.garbage import no_collections
 from superscaler.graph.graph import Graph, Update
 from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
-from superscaler.trace.capture import Capture, capture, no_collections
+from superscaler.trace.capture import Capture, capture
 from superscaler.trace.clip import clip_gradients
 from superscaler.trace.draft import Draft, Finished, Value, finish, live_operators
 from superscaler.trace.importer import Importer, given_tensor, link_backward

@@ -6,6 +6,7 @@ model's depth. That makes its step known without simulating the whole, and floor
 
 from __future__ import annotations
 
+import gc
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 
@@ -163,7 +164,9 @@ def simulated(cell: Cell, depth: int, plan: str, batch: int, cluster: ss.Cluster
 def _traced(cell: Cell, depth: int, batch: int) -> tuple[Graph, Axes]:
     workload = cell.workload(batch, depth)
     graph = ss.trace(workload.step, workload.model, workload.batch, workload.optimizer)
-    return graph, infer_axes(graph)
+    axes = infer_axes(graph)
+    gc.freeze()  # it stays: no collection has to look at it
+    return graph, axes
 
 
 _thin_graph = lru_cache(maxsize=64)(_traced)
