@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pprint import pformat
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from superscaler.emit.listing import Entry, Listing
 from superscaler.emit.owned import OwnedTables
 from superscaler.graph.tensor import PTensor, TensorKind
 from superscaler.materialize.program import Program, ValueRef
-from superscaler.runtime.by_time import Time
+from superscaler.runtime.by_time import Time, is_table
 from superscaler.runtime.program import FORMAT
 from superscaler.runtime.structure import structure
 from superscaler.units import named_ranks
@@ -111,9 +110,22 @@ def _rank_text(rank: int, number: int, constants: dict[str, Any], tables: str) -
         f'"""Rank {rank}\'s constants for program_{number}.py."""\n',
         f'PROGRAM = "program_{number}"\nRANK = {rank}',
     ]
-    parts.append(f"CONSTANTS = {pformat(constants, width=100, sort_dicts=True)}")
+    parts.append(f"CONSTANTS = {_constants_text(constants)}")
     parts.append(tables)
     return "\n".join(parts)
+
+
+def _constants_text(constants: dict[str, Any]) -> str:
+    """A line for each constant, and for each time of one that differs by time."""
+
+    def text(value: Any) -> str:
+        if not is_table(value) or len(value) < 2:
+            return repr(value)
+        rows = "".join(f"        {time!r}: {of_time!r},\n" for time, of_time in value.items())
+        return f"{{\n{rows}    }}"
+
+    rows = "".join(f"    {name!r}: {text(value)},\n" for name, value in constants.items())
+    return f"{{\n{rows}}}" if rows else "{}"
 
 
 def _reference_key(value: ValueRef) -> tuple[str, Time]:

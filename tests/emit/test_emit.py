@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from subjects import gpt, mlp
 import superscaler as ss
 from superscaler.compiler import CompiledProgram
 from superscaler.errors import MaterializeError
+from superscaler.runtime.by_time import is_table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -41,6 +43,15 @@ def test_golden(name: str, plan: str, update_golden: bool) -> None:
 )
 def test_compiling_twice_gives_the_same_bytes(plan: str) -> None:
     assert gpt().compile(plan).files == gpt().compile(plan).files
+
+
+def test_constants_that_differ_by_time_have_a_line_for_each_time() -> None:
+    text = gpt().compile("context_parallel(cp=2, ring=True)").files["rank_0.py"]
+    inside = text[text.index("CONSTANTS = ") : text.index("PARAMETERS = ")]
+    constants = ast.literal_eval(inside.removeprefix("CONSTANTS = "))
+    tables = [value for value in constants.values() if is_table(value)]
+    assert tables
+    assert len(inside.splitlines()) == 2 + len(constants) + sum(len(t) + 1 for t in tables)
 
 
 def test_ranks_with_equal_code_share_it() -> None:
