@@ -37,10 +37,11 @@ from superscaler.simulate.simulation import Simulation
 from superscaler.trace.axes import infer_axes
 from superscaler.transform.cut_regions import cut_regions
 from superscaler.transform.offload import offload_activations
+from superscaler.transform.parameters import once_a_step
 from superscaler.transform.partial import propagate_partial
 from superscaler.transform.partition import Partition
 from superscaler.transform.primitives import Replicate, Split, op_assign, op_trans, start
-from superscaler.transform.recompute import module_regions, recompute
+from superscaler.transform.recompute import Region, module_regions, recompute
 from superscaler.transform.rest import offload_batch, offload_parameters, offload_states
 from superscaler.transform.select import select
 from superscaler.transform.spmd import apply_plan
@@ -301,7 +302,7 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     """The partition that a plan describes."""
     axes = striped_axes(graph, axes, plan)
     graph, axes = recompute(graph, axes, cut_regions(graph, axes, plan))
-    graph, axes = recompute(graph, axes, module_regions(graph, plan.recompute))
+    graph, axes = recompute(graph, axes, _recomputed(graph, axes, plan))
     graph, axes = _offloaded(graph, axes, plan.offload)
     partition = apply_plan(graph, axes, plan)
     for rewrite in plan.rewrites:
@@ -317,6 +318,13 @@ def partition_of(graph: Graph, plan: Plan, axes: Axes) -> Partition:
     partition = replace(partition, sequences=found)
     ahead = plan.offload.ahead  # what is left open is decided with the order
     return partition if ahead == "auto" else replace(partition, copies_ahead=ahead)
+
+
+def _recomputed(graph: Graph, axes: Axes, plan: Plan) -> dict[int, Region]:
+    """The regions that run again. What runs once for all microbatches is there all the time."""
+    found = module_regions(graph, plan.recompute)
+    once = once_a_step(graph, axes) if plan.microbatches > 1 else set()
+    return {op: region for op, region in found.items() if op not in once}
 
 
 def _offloaded(graph: Graph, axes: Axes, offload: PlanOffload) -> tuple[Graph, Axes]:

@@ -93,8 +93,10 @@ def _assemble(
             piece = piece.reshape(target.shape)
             if add == "logsumexp":
                 target.copy_(merge(target, piece))
+            elif add == "max":
+                torch.maximum(target, piece, out=target)
             else:
-                (torch.maximum if add == "max" else torch.add)(target, piece, out=target)
+                target.add_(piece)
     return result.reshape(shape)
 
 

@@ -9,6 +9,7 @@ from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.plan import Plan
 from superscaler.transform.effect import Rank
+from superscaler.transform.parameters import of_parameters
 from superscaler.transform.recompute import Region
 from superscaler.transform.select import matches
 from superscaler.transform.spmd import split_table
@@ -24,15 +25,13 @@ def cut_regions(graph: Graph, axes: Axes, plan: Plan) -> dict[int, Region]:
     if not dims:
         return {}
     table = split_table(graph, axes, plan)
-    from_params = _from_params(graph)
+    alone = of_parameters(graph)
     regions: nx.Graph[int] = nx.Graph()
     for dim in sorted(dims):
         cut = [
             op
             for op in graph.operators
-            if op.phase is Phase.FORWARD
-            and op.id not in from_params
-            and _is_cut(axes, op, table[dim])
+            if op.phase is Phase.FORWARD and op.id not in alone and _is_cut(axes, op, table[dim])
         ]
         regions.add_nodes_from(op.id for op in cut)
         for op in cut:
@@ -50,14 +49,3 @@ def _is_cut(axes: Axes, op: Operator, ranks: dict[int, Rank]) -> bool:
         if not rank.where or any(matches(op.module, p) for p in rank.where):
             return True
     return False
-
-
-def _from_params(graph: Graph) -> set[int]:
-    """Operators that read parameters, or what such operators make of them, and nothing else."""
-    made = {u.param for u in graph.updates}
-    found = set()
-    for op in graph.operators:
-        if op.inputs and all(t in made for t in op.inputs):
-            found.add(op.id)
-            made.update(op.outputs)
-    return found

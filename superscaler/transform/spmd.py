@@ -11,9 +11,9 @@ from superscaler.graph.axis import Axes
 from superscaler.graph.graph import Graph
 from superscaler.graph.operator import Operator, Phase
 from superscaler.graph.tensor import TensorKind
-from superscaler.ops.copies import TO_DEVICE
 from superscaler.plan import Plan, PlanSplit
 from superscaler.transform.effect import PLACES, Rank, SplitTable, check_effect, split_entries
+from superscaler.transform.parameters import follows, of_parameters
 from superscaler.transform.partial import shrinks
 from superscaler.transform.partition import MICROBATCH, REPLICATE, VALUE, Grid, Partition, Placed
 from superscaler.transform.select import check_modules, matches
@@ -131,7 +131,7 @@ class _Work:
         self.sharded = self._sharded_gradients()
         self.fixed = {t.id for t in self.graph.tensors if t.kind in FIXED}
         self.spread: set[int] = set()
-        self.from_params: set[int] = {t.id for t in self.graph.of_kind(TensorKind.PARAM)}
+        self.alone = of_parameters(self.graph)
 
     def grid(self, stage: int, timed: bool, cuts: tuple[str, ...] = ()) -> Grid:
         """The devices of a stage: with the microbatch dim in front or not, and with the named
@@ -163,9 +163,8 @@ class _Work:
             return self.update(op, stage)
         if all(t in self.fixed for t in op.inputs):
             self.fixed.update(op.outputs)
-        if self.reads_parameters(op):
-            self.from_params.update(op.outputs)
-            return self.param_only(op, stage, self.follows(op))
+        if op.id in self.alone:
+            return self.param_only(op, stage, follows(self.axes, op))
         micro = self.plan.microbatches > 1
         if micro:
             grid, roles = self.split(op, stage, True)
@@ -219,7 +218,7 @@ class _Work:
         microbatch makes it again, rather than keep it."""
         if not all(t in self.fixed for t in op.inputs):
             return False
-        read = sum(self.graph.tensors[t].num_bytes for t in op.inputs if t in self.from_params)
+        read = sum(self.graph.tensors[t].num_bytes for t in op.inputs if self.is_of_params(t))
         made = sum(self.graph.tensors[t].num_bytes for t in op.outputs if t >= 0)
         if made >= SPREAD * read > 0 or not self.spread.isdisjoint(op.inputs):
             self.spread.update(op.outputs)
@@ -332,25 +331,22 @@ class _Work:
             grid, tuple(roles), f"update_{stage}", gather=optimizer.gather, reduce=optimizer.reduce
         )
 
-    def follows(self, op: Operator) -> bool:
-        """Whether an operator of parameters alone runs with its readers: views and copies do."""
-        return self.axes.operators[op.id].rule.is_view or op.target == TO_DEVICE
-
     def with_readers(self, placed: list[Placed]) -> list[Placed]:
         """Views of parameters run once where a reader does, which could wait for the microbatch
         that it is for; the others at each microbatch."""
         found = list(placed)
         for op in reversed(self.graph.operators):
-            if found[op.id].grid.names[0] != MICROBATCH or not self.reads_parameters(op):
+            if found[op.id].grid.names[0] != MICROBATCH or op.id not in self.alone:
                 continue
             readers = {r for t in op.outputs for r, _ in self.graph.consumers.get(t, ())}
             if any(found[r].label.startswith(SHARED) for r in readers):
                 found[op.id] = self.param_only(op, self.stage[op.id], False)
         return found
 
-    def reads_parameters(self, op: Operator) -> bool:
-        """Whether an operator reads parameters, or what is made of them, and nothing else."""
-        return bool(op.inputs) and all(t in self.from_params for t in op.inputs)
+    def is_of_params(self, tensor: int) -> bool:
+        """Whether a tensor is a parameter, or made of parameters alone."""
+        maker = self.graph.producer.get(tensor, (-1, 0))[0]
+        return maker in self.alone or self.graph.tensors[tensor].kind is TensorKind.PARAM
 
     def param_only(self, op: Operator, stage: int, follows: bool) -> Placed:
         """A cast of parameters runs where they rest; what `follows`, at each microbatch."""

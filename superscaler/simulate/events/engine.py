@@ -9,6 +9,7 @@ than ranks that compute get equal shares of them.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -91,11 +92,13 @@ class _Engine:
         self.missing = [len(m.parts) for m in self.meetings]
         self.starts: dict[tuple[int, int], list[int]] = {}  # posting -> its meetings
         self.awaited: dict[tuple[int, int], list[int]] = {}  # those that a wait for it is for
+        self.under_way: Counter[tuple[int, int]] = Counter()  # posting -> of those, not yet over
         for number, meeting in enumerate(self.meetings):
             for i, (who, post, _) in enumerate(meeting.parts):
                 self.starts.setdefault((who, post), []).append(number)
                 if i in meeting.receivers:
                     self.awaited.setdefault((who, post), []).append(number)
+                    self.under_way[who, post] += 1
 
     def step(self) -> bool:
         """Go to the next moment at which something ends; False when there is none."""
@@ -110,14 +113,12 @@ class _Engine:
             self.left[who] = max(0.0, self.left[who] - (self.now - before) * share)
         for who in over:
             del self.left[who]
-        met = False
         while self.events and self.events[0][0] <= self.now:
             _, is_meeting, number = heapq.heappop(self.events)
-            met = met or bool(is_meeting)
-            over += [] if is_meeting else [number]
+            over += self._released_by(number) if is_meeting else [number]
         for who in over:
             self._end(who, self.began.pop(who))
-        self.advance(sorted([*over, *(self._released() if met else ())]))
+        self.advance(sorted(over))
         return True
 
     def advance(self, classes: Sequence[int]) -> None:
@@ -136,7 +137,7 @@ class _Engine:
                 self._start(who, action.post, ready)
                 self._end(who, self.now)
             elif isinstance(action, Await):
-                if not self._is_over((who, action.post)):
+                if self.under_way[who, action.post]:
                     self.blocked[who] = (who, action.post)
                     self.began[who] = self.now
                     return
@@ -184,16 +185,16 @@ class _Engine:
             self.free[lane] = end
         heapq.heappush(self.events, (end, 1, number))
 
-    def _is_over(self, posting: tuple[int, int]) -> bool:
-        spans = [self.spans[n] for n in self.awaited.get(posting, ())]
-        return all(span is not None and span.end <= self.now for span in spans)
-
-    def _released(self) -> list[int]:
-        """The classes whose wait is over; it ends here."""
-        found = [who for who, posting in self.blocked.items() if self._is_over(posting)]
-        for who in found:
-            del self.blocked[who]
-            self._end(who, self.began.pop(who))
+    def _released_by(self, number: int) -> list[int]:
+        """The classes that a communication was the last to keep waiting; it is over."""
+        found = []
+        meeting = self.meetings[number]
+        for i in meeting.receivers:
+            who, post, _ = meeting.parts[i]
+            self.under_way[who, post] -= 1
+            if not self.under_way[who, post] and self.blocked.get(who) == (who, post):
+                del self.blocked[who]
+                found.append(who)
         return found
 
     def check_over(self) -> None:
