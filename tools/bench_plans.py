@@ -1,7 +1,7 @@
 """Our plans against the best conventional one, simulated on V100s at the published sizes.
 
     OMP_NUM_THREADS=1 python tools/bench_plans.py [--models gpt ...] [--devices 4 8 16 32]
-        [--jobs 1] [--out build/bench_plans.md] [--improve] [--afresh] [--plan PLAN]
+        [--jobs 1] [--out build/bench_plans.md] [--improve | --again | --afresh] [--plan PLAN]
 
 A conventional plan is dp x tp x pp with or without sequence parallelism, ZeRO 1 to 3 (2 and 3
 without a pipeline), recompute of whole blocks, and 1F1B or interleaved 1F1B with two stages a
@@ -27,6 +27,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from planning.bound import least_us
 from planning.cells import Cell, cells
-from planning.conventional import Candidate, conventional
+from planning.conventional import Candidate, conventional, known_candidate
 from planning.measure import Measured, Search
 from planning.ours import flat, ours, variants
 from planning.some import fewest, mixes, of_first_blocks
@@ -99,6 +100,7 @@ class Row:
         return ", ".join(f"{n} {a:.1f} to {b:.1f} s" for n, a, b in both)
 
 
+Old = Callable[[Search, Row], Row]
 CONVENTIONS = __doc__[__doc__.index("A conventional plan is") :]
 HEAD = (
     "| cell | conventional | s | GB | ours | s | GB | speed-up | at most | why |\n"
@@ -121,9 +123,12 @@ def main() -> None:
             print(f"{cell.name}: {recomputed(cell, arguments.plan)}", flush=True)
         return
     known = {} if arguments.afresh else _known(out)
-    new = [c for c in asked if arguments.improve or c.name not in known]
+    old = _again if arguments.again else _improved
+    new = [c for c in asked if arguments.improve or arguments.again or c.name not in known]
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        waiting = [pool.submit(run, cell, arguments.verbose, known.get(cell.name)) for cell in new]
+        waiting = [
+            pool.submit(run, cell, arguments.verbose, known.get(cell.name), old) for cell in new
+        ]
         for done in as_completed(waiting):
             row = done.result()
             known[row.cell] = row
@@ -142,6 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="every plan tried, to stderr")
     parser.add_argument("--improve", action="store_true", help="rows of runs before, by mixes")
+    parser.add_argument("--again", action="store_true", help="rows of runs before, see _again")
     parser.add_argument("--afresh", action="store_true", help="forget the rows of runs before")
     parser.add_argument("--out", default="build/bench_plans.md")
     return parser.parse_args()
@@ -153,8 +159,8 @@ def recomputed(cell: Cell, plan: str) -> str:
     return f"{found.step_us / 1e6:.2f} s, {found.peak_bytes / 1e9:.1f} GB"
 
 
-def run(cell: Cell, verbose: bool, before: Row | None = None) -> Row:
-    """A new row, or the row `before` with a better plan of ours where a mix is one."""
+def run(cell: Cell, verbose: bool, before: Row | None = None, old: Old | None = None) -> Row:
+    """A new row, or what `old` makes of the row `before`."""
     began = time.perf_counter()
 
     def say(line: str) -> None:
@@ -162,7 +168,7 @@ def run(cell: Cell, verbose: bool, before: Row | None = None) -> Row:
             print(f"{cell.name}: {line}", file=sys.stderr, flush=True)
 
     search = Search(cell, say)
-    row = _improved(search, before) if before and before.mine else _searched(search)
+    row = old(search, before) if old and before and before.mine else _searched(search)
     seconds = time.perf_counter() - began
     return replace(row, tried=row.tried + len(search.estimated), seconds=row.seconds + seconds)
 
@@ -178,7 +184,21 @@ def _searched(search: Search) -> Row:
     return Row(cell.name, *sides, least / 1e9, least_us(cell) / 1e6, 0, 0.0)
 
 
+def _again(search: Search, before: Row) -> Row:
+    """The row after a change of the compiler: conventional plans are searched, and the best of ours
+    that was known is simulated."""
+    assert before.mine is not None
+    theirs = search.best(conventional(search.cell), float("inf"))
+    mine = search.simulated(known_candidate(search.cell, before.mine.plan))
+    found = [m for m in (theirs, mine) if m is not None and m.fits]
+    best = min(found, key=lambda m: m.step_us, default=None)
+    sides = _best(search.cell, theirs), _best(search.cell, best)
+    least_s = least_us(search.cell) / 1e6
+    return replace(before, theirs=sides[0], mine=sides[1], bound_s=least_s)
+
+
 def _improved(search: Search, before: Row) -> Row:
+    """The row with a better plan of ours, where a mix is one."""
     assert before.mine is not None
     to_beat = 1e6 * before.mine.step_s
     mine = search.best(_mixed(search, to_beat), to_beat)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(TOOLS))
 import bench_plans  # noqa: E402
 from planning.bound import least_us  # noqa: E402
 from planning.cells import EXAMPLES, Cell, cells  # noqa: E402
-from planning.conventional import conventional  # noqa: E402
+from planning.conventional import Candidate, conventional, known_candidate  # noqa: E402
 from planning.measure import Measured, Search  # noqa: E402
 from planning.ours import flat, ours, variants  # noqa: E402
 from planning.some import OFFLOAD, Mix, fewest, mixes, of_first_blocks  # noqa: E402
@@ -185,13 +185,13 @@ def test_an_estimate_that_turns_out_wrong_rules_nothing_out(
     candidates = [c for c in conventional(cell) if c.is_plain and c.stages == 1][:3]
     search = Search(cell, quiet)
     shortest = search.estimates(candidates, float("inf"))[0]
-    measure = Search._measure
+    whole = Search.simulated
 
-    def too_large(self: Search, estimate: Measured) -> Measured | None:
-        found = measure(self, estimate)
+    def too_large(self: Search, candidate: Candidate) -> Measured | None:
+        found = whole(self, candidate)
         return replace(found, fits=found.candidate != shortest.candidate) if found else None
 
-    monkeypatch.setattr(Search, "_measure", too_large)
+    monkeypatch.setattr(Search, "simulated", too_large)
     found = search.best(candidates, float("inf"))
     assert found is not None
     assert found.candidate != shortest.candidate
@@ -235,13 +235,31 @@ def test_rows_are_improved_where_a_mix_is_shorter(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench_plans, "_mixed", lambda *_: [plan])
     slow = bench_plans.Best("slow", 1.0, 1.0, 0.0, 1.0)
     row = bench_plans.Row(cell.name, slow, slow, 0.0, 0.1, 7, 1.0)
-    better = bench_plans.run(cell, False, row)
+    better = bench_plans.run(cell, False, row, bench_plans._improved)
     assert better.mine is not None
     assert (better.theirs, better.mine.plan) == (slow, plan.plan(4))
     assert better.mine.step_s < 1.0
     assert better.tried > 7
     quick = replace(row, mine=replace(slow, step_s=1e-9))
-    assert bench_plans.run(cell, False, quick).mine == quick.mine
+    assert bench_plans.run(cell, False, quick, bench_plans._improved).mine == quick.mine
+
+
+def test_rows_can_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = tiny()
+    two = [c for c in conventional(cell) if c.is_plain and c.stages == 1][:2]
+    monkeypatch.setattr(bench_plans, "conventional", lambda _: two)
+    stale = bench_plans.Best("hybrid(tp=2, microbatches=8)", 9.0, 9.0, 0.0, 9.0)
+    row = bench_plans.Row(cell.name, stale, stale, 0.0, 9.0, 7, 1.0)
+    again = bench_plans.run(cell, False, row, bench_plans._again)
+    assert again.theirs is not None
+    assert again.mine is not None
+    assert again.theirs.plan in [c.plan(cell.global_batch // c.samples) for c in two]
+    found = bench_plans.recomputed(cell, stale.plan)
+    best = min(again.theirs.step_s, float(found.split()[0]))
+    assert again.mine.step_s == pytest.approx(best, abs=0.01)
+    assert 0 < again.bound_s < again.mine.step_s
+    with pytest.raises(ValueError, match="expected microbatches="):
+        known_candidate(cell, "hybrid(tp=2)")
 
 
 def test_sequences_are_split_through_attention_where_it_is_an_operator() -> None:

@@ -3,6 +3,7 @@ ZeRO, recompute, 1F1B and interleaved 1F1B."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -65,6 +66,17 @@ def conventional(cell: Cell) -> list[Candidate]:
                 continue
             found.append(_candidate(cell, (dp, tp, pp), zero, sp, again, size, chunks))
     return found
+
+
+def known_candidate(cell: Cell, plan: str) -> Candidate:
+    """A plan of a table as a candidate that can be simulated, but has no floor."""
+    found = re.search(r"\bmicrobatches=(\d+)", plan)
+    stages = re.search(r"\bpp=(\d+)", plan)
+    if found is None:
+        raise ValueError(f"{plan}: expected microbatches=, as the plans of the table have")
+    text = plan.replace(found[0], MICROBATCHES)
+    samples = cell.global_batch // int(found[1])
+    return Candidate(text, "", "", samples, cell.devices, int(stages[1]) if stages else 1)
 
 
 def _factors(devices: int) -> Iterator[tuple[int, int, int]]:

@@ -62,8 +62,13 @@ class Search:
             first = estimates[0]
             if not first.is_estimate:
                 return first
-            self.estimated[first.candidate.text] = self._measure(first)
+            self.estimated[first.candidate.text] = self.simulated(first.candidate)
         return None
+
+    def simulated(self, candidate: Candidate) -> Measured | None:
+        """One candidate, simulated whole; None: it is refused."""
+        whole = self.cell.global_batch // candidate.samples
+        return self._at(candidate, whole, whole, False)
 
     def estimates(self, candidates: Sequence[Candidate], to_beat: float) -> list[Measured]:
         """Those that seem to fit the memory, shortest step first. Candidates that cannot be
@@ -145,10 +150,6 @@ class Search:
         all_of_them = self.cell.global_batch // candidate.samples
         few = min(all_of_them, 2 * candidate.stages + (2 if candidate.stages == 1 else 0))
         return self._at(candidate, few, all_of_them, True)
-
-    def _measure(self, estimate: Measured) -> Measured | None:
-        whole = self.cell.global_batch // estimate.candidate.samples
-        return self._at(estimate.candidate, whole, whole, False)
 
     def _at(self, candidate: Candidate, few: int, whole: int, is_estimate: bool) -> Measured | None:
         """With a few microbatches, each further one as long as a device is busy with one."""

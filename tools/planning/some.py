@@ -83,7 +83,7 @@ def mixes(
         if least_us >= to_beat:
             break
         for fast, small in combinations(TREATMENTS, 2):
-            mix = _mix(cell, base, fast, small, floor_of)
+            mix = _mix(cell, base, fast, small, floor_of, capacity)
             settled = mix.settled(capacity, host_capacity) if mix else None
             if settled and settled.step_us < to_beat:
                 found = sorted([*found, settled], key=lambda mix: mix.step_us)[:MIXES]
@@ -91,11 +91,16 @@ def mixes(
     return found
 
 
-def _mix(cell: Cell, base: Candidate, fast: str, small: str, floor_of: FloorOf) -> Mix | None:
-    few, many = (_end(cell, base, fast, small, n, floor_of) for n in (0, cell.grain))
-    if few is None or many is None:
+def _mix(
+    cell: Cell, base: Candidate, fast: str, small: str, floor_of: FloorOf, capacity: float
+) -> Mix | None:
+    """None where it is refused, or where all blocks in the small way take more than there is (they
+    may, beside offloaded ones: these can be too many for the host alone)."""
+    many = _end(cell, base, fast, small, cell.grain, floor_of)
+    if many is None or (fast != OFFLOAD and many.peak_bytes > capacity):
         return None
-    return Mix(base, fast, small, few, many, cell.grain)
+    few = _end(cell, base, fast, small, 0, floor_of)
+    return few and Mix(base, fast, small, few, many, cell.grain)
 
 
 def _end(
