@@ -10,6 +10,7 @@ from subjects import Subject, gpt, mlp
 import superscaler as ss
 from superscaler.compiler import CompiledProgram
 from superscaler.emit import buckets
+from superscaler.runtime import load_ranks
 from superscaler.simulate.simulation import RankClass
 
 
@@ -88,3 +89,13 @@ def test_gradients_with_other_readers_than_updates(subject: Subject) -> None:
     program = subject.compile("hybrid(dp=2, pp=2, zero=2, microbatches=4)")
     assert program.program.notes == ()
     assert subject.check(program.files).ok
+
+
+def test_shards_lie_along_what_tensor_parallelism_leaves_whole() -> None:
+    """So one all-gather puts a weight's shards together, and none has to be sorted."""
+    made = program("hybrid(dp=2, tp=2, zero=3)")
+    held = {p.name: p.shape for p in load_ranks(made.files)[0].parameters}
+    for name in ("layers.0.fc1.weight", "layers.0.fc2.weight"):
+        whole = made.program.partition.graph.by_name[name].shape
+        assert held[name] == tuple(size // 2 for size in whole)
+    assert made.files["program_0.py"].count("ctx.all_to_all(") == 0

@@ -305,7 +305,8 @@ class _Work:
     # parameters
 
     def _resting_slots(self, update: int) -> dict[str, int]:
-        """Mesh dim -> slot of the parameter that the optimizer's shards split."""
+        """Mesh dim -> slot of the parameter that the optimizer's shards split: rather one that is
+        whole otherwise, so that one all-gather puts them together."""
         name = self.plan.optimizer.split
         mesh = self.plan.stages[self.stage[update] % len(self.plan.stages)].mesh
         if not name or mesh.get(name, 1) == 1:
@@ -317,8 +318,9 @@ class _Work:
                 if other != name and axis in self.table.get(other, {}) and left[slot] % count == 0:
                     left[slot] //= count
                     break
+        whole = self.axes.sizes(tensor)
         fits = [s for s, size in enumerate(left) if size % mesh[name] == 0]
-        return {name: fits[0]} if fits else {}
+        return {name: min(fits, key=lambda s: left[s] != whole[s])} if fits else {}
 
     def update(self, op: Operator, stage: int) -> Placed:
         grid = self.grid(stage, False)
