@@ -287,7 +287,8 @@ import superscaler as ss
 rank = int(os.environ.get("RANK", "0"))
 plan, what = sys.argv[1:3]
 out = open(f"out.{{rank}}", "w")
-step = ss.parallelize(plan, adamw, clip_grad_norm=0.5, timeout=10.0)(loss_and_accuracy)
+options = {{"clip_grad_norm": 0.5, "timeout": 10.0, "torch_compile": what == "compiled"}}
+step = ss.parallelize(plan, adamw, **options)(loss_and_accuracy)
 if what == "seeds":
     step(make_net(), make_batch(seed=rank))
 if what == "no model":
@@ -315,6 +316,8 @@ print(f"{{loss:.9f}} {{metrics['hits']}} {{step.grad_norm:.9f}}", file=out, flus
 step.sync(model)
 total = sum(x.sum() for x in model.state_dict().values())
 print(f"{{total:.9f}} {{len(step.state_dict())}}", file=out, flush=True)
+if what == "compiled":
+    print(int("torch._inductor.codecache" in sys.modules), file=out)
 """
 
 
@@ -359,6 +362,14 @@ def test_the_same_numbers_under_torchrun(script: Path) -> None:
     assert first == expected
     assert second == [*expected[:-1], "0"]  # the state dict is rank 0's
     assert numbers(script, 4, "hybrid(tp=2, pp=2)")[0] == expected
+
+
+@pytest.mark.dist
+def test_operators_are_compiled_where_that_was_asked_for(script: Path) -> None:
+    (expected,) = numbers(script, 1, "megatron(tp=2)")
+    *found, is_compiled = numbers(script, 2, "megatron(tp=2)", "compiled")[0]
+    assert [float(x) for x in found] == pytest.approx([float(x) for x in expected], rel=1e-6)
+    assert is_compiled == "1"
 
 
 @pytest.mark.dist

@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python tools/bench_step.py --out build/bench_step.txt
 
 Both run in the same two processes, from the same weights, on the same batch; one thread each.
+With --torch-compile our operators go through torch.compile, and the peer is ours without it.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     for pair in pairs:
         files = ss.compile(graph, pair.plan).files
-        lines.append(_row(pair, _measure(pair, files, sizes, arguments)))
+        name = "ours, without" if arguments.torch_compile else pair.name
+        lines.append(_row(pair.plan, name, _measure(pair, files, sizes, arguments)))
         print(lines[-1], flush=True)
     path = Path(arguments.out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", nargs="*", metavar="KEY=VALUE", help="the example's settings")
     parser.add_argument("--repeat", type=int, default=20, help="steps of each, in turn")
     parser.add_argument("--only", default="", help="only plans with this in their name")
+    parser.add_argument("--torch-compile", action="store_true")
     parser.add_argument("--profile", default="", help="a folder for profiles of rank 0")
     parser.add_argument("--out", default="build/bench_step.txt")
     parser.set_defaults(set=["layers=4", "hidden=256", "heads=4", "seq=128", "batch=16"])
@@ -112,11 +115,14 @@ def _run_rank(
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     pair = next(pair for pair in PAIRS if pair.plan == plan)
-    program = load_rank(files, rank)
+    program = load_rank(files, rank, arguments.torch_compile)
     communicator = ProcessCommunicator(program.manifest.get("groups", ()))
     ours = _our_step(program, communicator, load_workload(EXAMPLE, sizes))
     work = load_workload(EXAMPLE, sizes)
-    theirs = pair.peer(work)
+    if arguments.torch_compile:
+        theirs = _our_step(load_rank(files, rank), communicator, work)
+    else:
+        theirs = pair.peer(work)
     for number in range(NUM_CHECKED_STEPS):
         _check(number, ours(work.batch), theirs(work.batch))
     times: list[list[float]] = [[], [], [], []]
@@ -182,11 +188,11 @@ _HEADER = (
 )
 
 
-def _row(pair: Pair, timing: Timing) -> str:
+def _row(plan: str, peer: str, timing: Timing) -> str:
     """The ratio of medians, the median of the pairs' ratios, and that of their CPU times."""
     ratio = statistics.median(timing.ours) / statistics.median(timing.theirs)
     return (
-        f"{pair.plan:42} {_spread(timing.ours):26} {pair.name:27} {_spread(timing.theirs):26} "
+        f"{plan:42} {_spread(timing.ours):26} {peer:27} {_spread(timing.theirs):26} "
         f"{ratio:7.3f} {_paired(timing.ours, timing.theirs):7.3f} "
         f"{_paired(timing.ours_cpu, timing.theirs_cpu):7.3f}"
     )

@@ -59,6 +59,10 @@ def verify(
         bool,
         typer.Option("--in-process", help="Run the ranks as threads of this process: no Gloo."),
     ] = False,
+    torch_compile: Annotated[
+        bool,
+        typer.Option("--torch-compile", help="The ranks' operators go through torch.compile."),
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for ranks.")] = 300.0,
     every_row: Annotated[bool, typer.Option("--all", help="Print every tensor.")] = False,
     as_json: AsJson = False,
@@ -90,6 +94,7 @@ def verify(
             seed=seed,
             tolerance=tolerance,
             cluster=machine,
+            torch_compile=torch_compile,
             say=say,
         )
     if as_json:

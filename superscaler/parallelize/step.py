@@ -49,6 +49,7 @@ def parallelize(
     cluster: ClusterLike | None = None,
     seed: int = 0,
     timeout: float = 60.0,
+    torch_compile: bool = False,
 ) -> Callable[[Step], ParallelStep]:
     """Make `step(model, batch)`, which returns the loss, into a whole training step.
 
@@ -75,6 +76,8 @@ def parallelize(
     cluster : the machine, its file or its name, for the choice of collectives.
     seed : of dropout and other random operators, and of weights on the meta device.
     timeout : seconds that processes wait for each other to start.
+    torch_compile : under torchrun, operators between communication go through `torch.compile`, at
+        the first step; what is predicted of time and memory is without it.
     """
 
     show_uncaught(is_told_elsewhere)
@@ -89,6 +92,7 @@ def parallelize(
             cluster,
             seed,
             timeout,
+            torch_compile,
         )
 
     return decorate
@@ -107,6 +111,7 @@ class ParallelStep:
         cluster: ClusterLike | None,
         seed: int,
         timeout: float,
+        torch_compile: bool = False,
     ) -> None:
         functools.update_wrapper(self, step)
         self.name = getattr(step, "__name__", "step")
@@ -118,6 +123,7 @@ class ParallelStep:
         self.cluster = as_cluster(cluster)
         self.seed = seed
         self.timeout = timeout
+        self.torch_compile = torch_compile
         self._executor: Executor | None = None  # of the last batch's form
         self._executors: dict[Form, Executor] = {}
         self._members = Members(None)
@@ -305,7 +311,7 @@ class ParallelStep:
                     f"{self.name}: the trained weights are its own; {self.name}.sync(model) copies "
                     f"them into the model, {self.name}.save(folder) keeps a checkpoint"
                 )
-        program = load_rank(source, members.rank)
+        program = load_rank(source, members.rank, self.torch_compile)
         communicator = members.communicator(program.manifest.get("groups", ())) or lone_rank()
         executor = RankExecutor(
             program,

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with _Ending(launch) as ending:
         manifest = read_manifest(options.folder)
         check_world_size(launch, int(manifest["world_size"]), str(options.folder))
-        program = load_rank(options.folder, launch.rank)
+        program = load_rank(options.folder, launch.rank, options.torch_compile)
         say = _say if launch.rank == 0 else _be_quiet
         workload = _workload(options, program, say)
         say(f"meeting {launch.world_size} rank{'s' if launch.world_size > 1 else ''}")
@@ -83,6 +83,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--resume", action="store_true", help="continue from the last checkpoint")
     add("--log-every", type=_at_least(1), default=1, help="steps between printed lines")
     add("--json-log", type=Path, help="append one JSON object per step to this file")
+    add(
+        "--torch-compile",
+        action="store_true",
+        help="operators between communication go through torch.compile, at the first step",
+    )
     add("--memory", action="store_true", help="count the bytes of tensors; slows a CPU down")
     add("--timeout", type=_seconds, default=60.0, help="seconds to wait for the other ranks")
     options = parser.parse_args(arguments)

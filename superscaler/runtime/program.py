@@ -15,6 +15,7 @@ import torch
 
 from superscaler.runtime.failures import ProgramError
 from superscaler.runtime.handover import taking_over
+from superscaler.runtime.runs import with_runs
 from superscaler.runtime.shards import Box, Slots, local_shape
 
 FORMAT = 4  # of the manifest and of the emitted files; the emitter writes it to the manifest
@@ -81,12 +82,14 @@ class RankProgram:
         return int(self.manifest["world_size"])
 
 
-def load_rank(source: Source, rank: int) -> RankProgram:
+def load_rank(source: Source, rank: int, torch_compile: bool = False) -> RankProgram:
     """Rank `rank`'s program out of a folder or of a dict of files.
+
+    `torch_compile`: operators in a row go through `torch.compile`, at the first step, see `runs`.
 
     Raises ProgramError when a file is missing or malformed, or the program is out of date.
     """
-    return _load(_Files(source), rank, {})
+    return _load(_Files(source, torch_compile), rank, {})
 
 
 def load_tables(
@@ -104,9 +107,9 @@ def load_tables(
     return _rank_program(rank, manifest, own, code)
 
 
-def load_ranks(source: Source) -> list[RankProgram]:
+def load_ranks(source: Source, torch_compile: bool = False) -> list[RankProgram]:
     """Every rank's program; equal code is compiled once."""
-    files, modules = _Files(source), dict[str, dict[str, Any]]()
+    files, modules = _Files(source, torch_compile), dict[str, dict[str, Any]]()
     manifest = read_manifest(source)
     return [_load(files, rank, modules, manifest) for rank in range(manifest["world_size"])]
 
@@ -133,7 +136,8 @@ def digest(text: str) -> str:
 class _Files:
     """Texts of a program's files, from a folder or from memory."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, torch_compile: bool = False) -> None:
+        self._torch_compile = torch_compile
         self._texts = source if isinstance(source, Mapping) else None
         self._folder = Path("" if isinstance(source, Mapping) else source)
 
@@ -161,7 +165,11 @@ class _Files:
             linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         space: dict[str, Any] = {"__name__": name.removesuffix(".py"), "__file__": path}
         try:
-            exec(compile(taking_over(ast.parse(text, path)), path, "exec"), space)
+            tree = ast.parse(text, path)
+            if self._torch_compile:
+                tree, runs = with_runs(tree, text)
+                space.update(runs)
+            exec(compile(taking_over(tree), path, "exec"), space)
         except (SyntaxError, NameError, ImportError, AttributeError) as error:
             raise ProgramError(f"{path} cannot be loaded: {error}") from error
         return space, path

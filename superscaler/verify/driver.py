@@ -11,7 +11,7 @@ import torch
 
 from superscaler.compiler import CompiledProgram, Policy, compile
 from superscaler.dtypes import dtype_name
-from superscaler.errors import PlanError
+from superscaler.errors import PlanError, VerifyError
 from superscaler.runtime.program import Source, read_manifest
 from superscaler.trace import trace
 from superscaler.trace.unseen import refuse_gradient_hooks
@@ -44,6 +44,7 @@ def verify(
     seed: int | None = None,
     tolerance: float | None = None,
     cluster: ClusterLike | None = None,
+    torch_compile: bool = False,
     say: Say = lambda text: None,
 ) -> Report:
     """Train the untouched model and the plan's ranks on the same data, and compare all results.
@@ -68,6 +69,7 @@ def verify(
     seed : of weights on the meta device and of random operators; None: the workload's.
     tolerance : the largest error that is still equal; None: 1e-9 in float64, 1e-3 in float32, and
         0.1 in half precision (also where the step of a float32 model computes in it).
+    torch_compile : the ranks' operators go through `torch.compile`; they have to be processes.
     say : called with what is being done.
 
     Raises
@@ -86,6 +88,7 @@ def verify(
         timeout=timeout,
         seed=seed,
         tolerance=tolerance,
+        torch_compile=torch_compile,
         say=say,
     )
     return replace(report, notes=(*program.notes, *report.notes))
@@ -131,6 +134,7 @@ def verify_program(
     timeout: float = 300.0,
     seed: int | None = None,
     tolerance: float | None = None,
+    torch_compile: bool = False,
     say: Say = lambda text: None,
 ) -> Report:
     """`verify` of a compiled program: its folder, or its files' texts by name.
@@ -138,6 +142,11 @@ def verify_program(
     The workload is the one it was compiled from, in the same dtype. `expected` is what `expect`
     made of the workload before; without it the reference is trained now.
     """
+    if torch_compile and not processes:
+        raise VerifyError(
+            "torch.compile is not for ranks that are threads of one process: expected processes; "
+            "leave out --in-process (processes=False), or --torch-compile"
+        )
     start = time.perf_counter()
     if expected is None:
         say("training the untouched model")
@@ -145,7 +154,7 @@ def verify_program(
     world_size = int(read_manifest(source)["world_size"])
     say(f"training {world_size} ranks")
     train = train_in_processes if processes else train_in_threads
-    ranks = train(source, expected, workload.optimizer, timeout)
+    ranks = train(source, expected, workload.optimizer, timeout, torch_compile)
     say("comparing")
     made = forgive_rounding(compare(expected, ranks), workload)
     return Report(

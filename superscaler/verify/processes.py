@@ -21,13 +21,17 @@ from superscaler.errors import SuperScalerError, VerifyError
 from superscaler.runtime.executor import OptimizerFactory
 from superscaler.runtime.failures import PeerFailure
 from superscaler.runtime.processes import ProcessCommunicator
-from superscaler.runtime.program import Source, load_rank, read_manifest
+from superscaler.runtime.program import RankProgram, Source, load_rank, read_manifest
 from superscaler.verify.expected import Expected
 from superscaler.verify.ranks import RankResult, train_rank
 
 
 def train_in_processes(
-    source: Source, expected: Expected, optimizer: OptimizerFactory, timeout: float
+    source: Source,
+    expected: Expected,
+    optimizer: OptimizerFactory,
+    timeout: float,
+    torch_compile: bool = False,
 ) -> list[RankResult]:
     """Every rank in a process of its own.
 
@@ -41,7 +45,10 @@ def train_in_processes(
     with tempfile.TemporaryDirectory(prefix="superscaler-verify-") as folder:
 
         def run(rank: int) -> None:
-            _run_rank(rank, world_size, Path(folder), source, expected, optimizer, timeout)
+            with _Ending(rank, Path(folder)):
+                torch.set_num_threads(1)
+                program = load_rank(source, rank, torch_compile)
+                _run_rank(program, Path(folder), expected, optimizer, timeout)
 
         _let_threads_end()
         processes = [_start(run, rank) for rank in range(world_size)]
@@ -74,30 +81,27 @@ def _start(run: Callable[[int], None], rank: int) -> ForkProcess:
 
 
 def _run_rank(
-    rank: int,
-    world_size: int,
+    program: RankProgram,
     folder: Path,
-    source: Source,
     expected: Expected,
     optimizer: OptimizerFactory,
     timeout: float,
 ) -> None:
-    """What a rank's process does; it leaves by `os._exit`, past what the parent had open."""
-    with _Ending(rank, folder):
-        torch.set_num_threads(1)
-        program = load_rank(source, rank)
-        store = FileStore(str(folder / "store"), world_size)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
-        communicator = ProcessCommunicator(program.manifest.get("groups", ()), timeout)
-        result = train_rank(program, communicator, expected, optimizer)
-        communicator.finish_sends()
-        torch.save(result, folder / f"{rank}.partial")
-        (folder / f"{rank}.partial").rename(folder / f"{rank}.result")
-        dist.barrier()
+    """What a rank's process does."""
+    rank, world_size = program.rank, program.world_size
+    store = FileStore(str(folder / "store"), world_size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    communicator = ProcessCommunicator(program.manifest.get("groups", ()), timeout)
+    result = train_rank(program, communicator, expected, optimizer)
+    communicator.finish_sends()
+    torch.save(result, folder / f"{rank}.partial")
+    (folder / f"{rank}.partial").rename(folder / f"{rank}.result")
+    dist.barrier()
 
 
 class _Ending:
-    """A context that ends the process, leaving behind what it raised."""
+    """A context that ends the process, by `os._exit`, past what the parent had open, leaving behind
+    what it raised."""
 
     def __init__(self, rank: int, folder: Path) -> None:
         self._path = folder / f"{rank}.error"

@@ -39,13 +39,17 @@ class RankResult:
 
 
 def train_in_threads(
-    source: Source, expected: Expected, optimizer: OptimizerFactory, timeout: float
+    source: Source,
+    expected: Expected,
+    optimizer: OptimizerFactory,
+    timeout: float,
+    torch_compile: bool = False,
 ) -> list[RankResult]:
     """Every rank on a thread of this process.
 
     Raises what a rank raises, and CommunicationError for a deadlock, saying who waits for what.
     """
-    programs = load_ranks(source)
+    programs = load_ranks(source, torch_compile)
 
     def run(rank: int, communicator: Communicator) -> RankResult:
         return train_rank(programs[rank], communicator, expected, optimizer)

@@ -85,6 +85,14 @@ def test_training_resumes_on_another_number_of_ranks(folder, tmp_path):
     assert losses(first) + losses(rest) == pytest.approx(losses(whole), rel=1e-12)
 
 
+def test_compiled_operators_train_the_same(folder, tmp_path):
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    for path, more in ((plain, []), (compiled, ["--torch-compile"])):
+        result = torchrun(folder, "--steps", "2", "--json-log", str(path), *more)
+        assert result.returncode == 0, result.stderr
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-12)
+
+
 def test_another_number_of_processes_is_refused(folder):
     result = torchrun(folder, processes=3)
     assert result.returncode
