@@ -58,12 +58,13 @@ def _blocks(lines: list[str]) -> list[str]:
 def _rewritten(
     body: list[ast.stmt], blocks: list[str], found: dict[str, Run]
 ) -> Iterator[ast.stmt]:
+    last = {name: i for i, statement in enumerate(body) for name in _names([statement], ast.Load)}
     at = 0
     while at < len(body):
         end = _end_of_run(body, at, blocks)
         statements = body[at:end]
         if sum(isinstance(s, ast.Assign) for s in statements) >= _LEAST:
-            yield from _called(statements, _names(body[end:], ast.Load), found)
+            yield from _called(statements, {n for n, i in last.items() if i >= end}, found)
         else:
             yield from statements or body[at : at + 1]
         at = max(end, at + 1)
@@ -91,7 +92,7 @@ def _is_kernel(statement: ast.stmt) -> bool:
 
 
 def _called(
-    statements: list[ast.stmt], read_after: list[str], found: dict[str, Run]
+    statements: list[ast.stmt], read_after: set[str], found: dict[str, Run]
 ) -> list[ast.stmt]:
     """The call that stands for a run, and what is deleted after it."""
     kernels = [s for s in statements if isinstance(s, ast.Assign)]
