@@ -317,7 +317,8 @@ step.sync(model)
 total = sum(x.sum() for x in model.state_dict().values())
 print(f"{{total:.9f}} {{len(step.state_dict())}}", file=out, flush=True)
 if what == "compiled":
-    print(int("torch._inductor.codecache" in sys.modules), file=out)
+    from superscaler.runtime.runs import compiled_run
+    print(compiled_run.cache_info().currsize, file=out)
 """
 
 
@@ -367,9 +368,9 @@ def test_the_same_numbers_under_torchrun(script: Path) -> None:
 @pytest.mark.dist
 def test_operators_are_compiled_where_that_was_asked_for(script: Path) -> None:
     (expected,) = numbers(script, 1, "megatron(tp=2)")
-    *found, is_compiled = numbers(script, 2, "megatron(tp=2)", "compiled")[0]
+    *found, num_runs = numbers(script, 2, "megatron(tp=2)", "compiled")[0]
     assert [float(x) for x in found] == pytest.approx([float(x) for x in expected], rel=1e-6)
-    assert is_compiled == "1"
+    assert int(num_runs) > 0
 
 
 @pytest.mark.dist

@@ -26,6 +26,7 @@ import torch
 from superscaler.runtime.failures import ProgramError
 
 _GLOBAL = {"aten", "torch", *dir(builtins)}  # what a run sees beside what it is given
+_COMPILED = ("aten.", "float(", "complex(")  # what a run may call
 _LEAST = 2  # operators in a run: one alone is a kernel already
 _BLOCK = re.compile(r"#\s*((?:[A-Za-z_]\w*\.)*\d+)\b")  # a numbered module, in a comment
 
@@ -86,9 +87,9 @@ def _is_kernel(statement: ast.stmt) -> bool:
     """Whether a statement is `names = aten...(...)`, of tensors and numbers that it shows."""
     if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Call):
         return False
+    calls = [ast.unparse(n) for n in ast.walk(statement.value) if isinstance(n, ast.Call)]
     names = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
-    root = ast.unparse(statement.value.func).partition(".")[0]
-    return root == "aten" and names.isdisjoint(("ctx", "ss"))
+    return "ctx" not in names and all(f.startswith(_COMPILED) for f in calls)
 
 
 def _called(

@@ -35,11 +35,13 @@ def task(ctx, x, w, v):
     del gely
     c = ctx.wait(c)
     # (top)  model.py:9, in step
-    one = aten.add.Tensor(c, ctx["start0"])
+    zero = aten.neg.default(c)
+    one = aten.add.Tensor(zero, ctx["start0"])
     two = ss.attention.default(one, c)
     three = aten.mul.Tensor(two, float("inf"))
     four = aten.mul.Tensor(three, one)
-    return (c, four)
+    five = aten.neg.default(torch.ops.mine.f.default(four))
+    return (c, five)
 """
 
 REWRITTEN = """
@@ -51,10 +53,12 @@ def task(ctx, x, w, v):
     c = ctx.all_reduce(gely, 'group0')
     del gely
     c = ctx.wait(c)
-    one = aten.add.Tensor(c, ctx['start0'])
+    zero = aten.neg.default(c)
+    one = aten.add.Tensor(zero, ctx['start0'])
     two = ss.attention.default(one, c)
     four, = _run1(two, one)
-    return (c, four)
+    five = aten.neg.default(torch.ops.mine.f.default(four))
+    return (c, five)
 """
 
 
