@@ -146,9 +146,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plan", default="", help="simulate this one in each of those cells")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="every plan tried, to stderr")
-    parser.add_argument("--improve", action="store_true", help="rows of runs before, by mixes")
-    parser.add_argument("--again", action="store_true", help="rows of runs before, see _again")
-    parser.add_argument("--afresh", action="store_true", help="forget the rows of runs before")
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument("--improve", action="store_true", help="rows of runs before, by mixes")
+    before.add_argument(
+        "--again", action="store_true", help="rows of runs before, with today's compiler"
+    )
+    before.add_argument("--afresh", action="store_true", help="forget the rows of runs before")
     parser.add_argument("--out", default="build/bench_plans.md")
     return parser.parse_args()
 
@@ -189,12 +192,13 @@ def _again(search: Search, before: Row) -> Row:
     that was known is simulated."""
     assert before.mine is not None
     theirs = search.best(conventional(search.cell), float("inf"))
+    least_gb = search.least_bytes / 1e9
     mine = search.simulated(known_candidate(search.cell, before.mine.plan))
     found = [m for m in (theirs, mine) if m is not None and m.fits]
     best = min(found, key=lambda m: m.step_us, default=None)
     sides = _best(search.cell, theirs), _best(search.cell, best)
     least_s = least_us(search.cell) / 1e6
-    return replace(before, theirs=sides[0], mine=sides[1], bound_s=least_s)
+    return replace(before, theirs=sides[0], mine=sides[1], least_gb=least_gb, bound_s=least_s)
 
 
 def _improved(search: Search, before: Row) -> Row:

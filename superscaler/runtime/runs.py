@@ -161,7 +161,9 @@ def compiled_run(text: str) -> Run:
         made = torch.compile(_defined(text), fullgraph=True, dynamic=False)
         try:
             result = made(*given)
-        except Exception as error:
+        except torch.OutOfMemoryError:
+            raise  # of the operators, not of compiling them
+        except Exception as error:  # of torch's tracer, its code generator or a C++ compiler
             lines = str(error).strip().splitlines() or [""]
             raise ProgramError(
                 f"torch.compile failed on {text.count(' = ')} operators in a row "

@@ -110,6 +110,16 @@ def test_what_cannot_be_compiled_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         run(torch.zeros(2))
 
 
+def test_memory_that_runs_out_is_not_blamed_on_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(*given: object) -> object:
+        raise torch.OutOfMemoryError("2 GiB more")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: compiled)
+    run = compiled_run("def run(x0):\n    x1 = aten.add.Tensor(x0, 9)\n    return (x1, )\n")
+    with pytest.raises(torch.OutOfMemoryError, match="2 GiB more"):
+        run(torch.zeros(2))
+
+
 def test_threads_are_refused() -> None:
     files = mlp().compile("data_parallel(dp=2)").files
     with pytest.raises(VerifyError, match="leave out --in-process"):
