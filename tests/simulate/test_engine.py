@@ -56,6 +56,12 @@ def test_a_sender_does_not_wait() -> None:
     assert timing.actions[1][-1].end == 6
 
 
+def test_a_wait_is_for_all_messages_of_a_call() -> None:
+    scripts = [script("s0", "w0", 1), script("s0"), script(5, "s0")]
+    timing = run(scripts, [message(4, (1, 0), (0, 0)), message(4, (2, 0), (0, 0))])
+    assert spans(timing, 0) == [(0, 0), (0, 9), (9, 10)]
+
+
 def test_a_lane_does_one_thing_at_a_time_and_others_run_beside_it() -> None:
     scripts = [script("s0", "s1", "s2", "w0", "w1", "w2")]
     both = [collective(3, (0, 0)), collective(4, (0, 1)), collective(5, (0, 2), lane="other")]
