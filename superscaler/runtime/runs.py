@@ -10,6 +10,9 @@ A run ends where the program communicates or reads a rank's constants, at kernel
 the user (they are fused already, and lay out what they return as they like), and where the numbered
 module changes (layers.0, layers.1, ...), so that equal layers are equal runs, which are compiled
 once. What a run is given is freed after it, not inside.
+
+torch has no public class for what compiling raises: `torch._dynamo.exc.TorchDynamoException` is
+that of its tracer, its code generator and the compilers it calls (tried with torch 2.13).
 """
 
 from __future__ import annotations
@@ -159,11 +162,11 @@ def compiled_run(text: str) -> Run:
         if form in known:
             return known[form](*given)
         made = torch.compile(_defined(text), fullgraph=True, dynamic=False)
+        from torch._dynamo.exc import TorchDynamoException  # slow, seldom needed
+
         try:
             result = made(*given)
-        except torch.OutOfMemoryError:
-            raise  # of the operators, not of compiling them
-        except Exception as error:  # of torch's tracer, its code generator or a C++ compiler
+        except TorchDynamoException as error:  # not what the operators raise when they run
             lines = str(error).strip().splitlines() or [""]
             raise ProgramError(
                 f"torch.compile failed on {text.count(' = ')} operators in a row "

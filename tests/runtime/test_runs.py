@@ -7,6 +7,7 @@ import ast
 import pytest
 import torch
 from subjects import gpt, mlp
+from torch._inductor import config as inductor
 
 from superscaler.errors import VerifyError
 from superscaler.runtime import load_rank
@@ -100,24 +101,37 @@ def test_a_run_is_compiled_for_each_form(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made == ["{'fullgraph': True, 'dynamic': False}"] * 2
 
 
-def test_what_cannot_be_compiled_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compiled(function: object, **options: object) -> object:
-        raise RuntimeError("no C++ compiler\nand more")
+def test_what_cannot_be_compiled_says_what_to_do() -> None:
+    """By torch's own error, of a compiler that is not there."""
+    run = compiled_run("def run(x0):\n    x1 = aten.sin.default(x0)\n    return (x1, )\n")
+    lacking = {"cpp.cxx": (None, "/nowhere/g++"), "force_disable_caches": True}
+    with (
+        inductor.patch(lacking),
+        pytest.raises(ProgramError, match=r"1 operators in a row \(InductorError: .*C\+\+ comp"),
+    ):
+        run(torch.zeros(1000))
 
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: compiled)
-    run = compiled_run("def run(x0):\n    x1 = aten.add.Tensor(x0, 8)\n    return (x1, )\n")
-    with pytest.raises(ProgramError, match=r"1 operators in a row \(RuntimeError: no C\+\+ comp"):
+
+def test_what_cannot_be_traced_says_what_to_do() -> None:
+    run = compiled_run("def run(x0):\n    x1 = print(x0)\n    return (x1, )\n")
+    with pytest.raises(ProgramError, match=r"1 operators in a row \(Unsupported: .*torch_compile"):
         run(torch.zeros(2))
 
 
-def test_memory_that_runs_out_is_not_blamed_on_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("2 GiB more"), RuntimeError("device-side assert triggered")]
+)
+def test_errors_of_operators_are_not_blamed_on_compiling(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def compiled(*given: object) -> object:
-        raise torch.OutOfMemoryError("2 GiB more")
+        raise error
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: compiled)
     run = compiled_run("def run(x0):\n    x1 = aten.add.Tensor(x0, 9)\n    return (x1, )\n")
-    with pytest.raises(torch.OutOfMemoryError, match="2 GiB more"):
+    with pytest.raises(type(error)) as caught:
         run(torch.zeros(2))
+    assert caught.value is error
 
 
 def test_threads_are_refused() -> None:
