@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from superscaler.schedule.problem import Kind, Problem
 
@@ -67,6 +68,9 @@ class _Run:
         self.last_of = self._last_of()
         self.returning = set(self.last_of.values())  # stages that have a backward
         self.keys = [self._key(w) for w in range(len(works))]
+        self.quota = {s: rule.quota(s, self.num_stages) for s in {w.stage for w in works}}
+        self.counted = [self._is_counted(w) for w in range(len(works))]
+        self.patience = [ceil(rule.patience * w.duration) for w in works]
 
     def _last_of(self) -> dict[int, tuple[int, int]]:
         """The work with which a microbatch stops being under way in a stage."""
@@ -114,7 +118,7 @@ class _Run:
         coming = self._coming(now, later)
         for w in sorted(self.ready, key=self.keys.__getitem__):
             work = self.problem.works[w]
-            if not all(self.free[lane] for lane in work.lanes) or not self._may(w, now, coming):
+            if self._is_taken(work.lanes) or not self._may(w, now, coming):
                 continue
             self.ready.discard(w)
             self.start[w] = now
@@ -124,11 +128,18 @@ class _Run:
                 if not self.begun[h]:
                     self.begun[h] = True
                     self.used[self.problem.holds[h].memory] += self.problem.holds[h].amount
-            if self._is_counted(w):
+            if self.counted[w]:
                 self.under_way[work.stage, work.chain] += 1
             heapq.heappush(running, (now + work.duration, w))
             instant |= work.duration == 0
         return instant
+
+    def _is_taken(self, lanes: tuple[int, ...]) -> bool:
+        """Whether something runs on one of some lanes."""
+        for lane in lanes:  # no `any`: it is asked of all that is ready, at every tick
+            if not self.free[lane]:
+                return True
+        return False
 
     def _is_counted(self, w: int) -> bool:
         """Whether a microbatch is under way in a stage from here on."""
@@ -156,21 +167,25 @@ class _Run:
 
     def _may(self, w: int, now: int, coming: dict[int, int]) -> bool:
         work = self.problem.works[w]
+        if self.counted[w] and self.under_way[work.stage, work.chain] >= self.quota[work.stage]:
+            return False
+        if coming and work.kind is Kind.WEIGHT:
+            wait = now + self.patience[w]
+            if any(coming.get(lane, wait) < wait for lane in work.lanes):
+                return False
+        return self._has_room(w)
+
+    def _has_room(self, w: int) -> bool:
+        """Whether what a work begins to hold fits the memories."""
         needs: dict[int, int] = {}
-        for h in self.begins[w]:
+        for h in self.begins.get(w, ()):
             if not self.begun[h]:
                 hold = self.problem.holds[h]
                 needs[hold.memory] = needs.get(hold.memory, 0) + hold.amount
-        for memory, amount in needs.items():
-            if self.used[memory] + amount > self.problem.memories[memory].capacity:
-                return False
-        if self._is_counted(w):
-            quota = self.rule.quota(work.stage, self.num_stages)
-            return self.under_way[work.stage, work.chain] < quota
-        if work.kind is Kind.WEIGHT:
-            wait = now + self.rule.patience * work.duration
-            return not any(coming.get(lane, wait + 1) < wait for lane in work.lanes)
-        return True
+        return all(
+            self.used[memory] + amount <= self.problem.memories[memory].capacity
+            for memory, amount in needs.items()
+        )
 
     def _end(self, w: int, now: int, later: list[tuple[int, int]]) -> None:
         for lane in self.problem.works[w].lanes:
