@@ -52,7 +52,7 @@ class _Run:
         self.start = [-1] * len(works)
         self.waiting = [len(e) for e in problem.incoming]
         self.ready_at = [0] * len(works)
-        self.free = [True] * len(problem.lanes)
+        self.taken: set[int] = set()  # lanes
         self.ready: set[int] = {w for w, n in enumerate(self.waiting) if not n}
         self.used = [m.resident for m in problem.memories]
         self.under_way: dict[tuple[int, int], int] = defaultdict(int)
@@ -118,12 +118,11 @@ class _Run:
         coming = self._coming(now, later)
         for w in sorted(self.ready, key=self.keys.__getitem__):
             work = self.problem.works[w]
-            if self._is_taken(work.lanes) or not self._may(w, now, coming):
+            if not self.taken.isdisjoint(work.lanes) or not self._may(w, now, coming):
                 continue
             self.ready.discard(w)
             self.start[w] = now
-            for lane in work.lanes:
-                self.free[lane] = False
+            self.taken.update(work.lanes)
             for h in self.begins[w]:
                 if not self.begun[h]:
                     self.begun[h] = True
@@ -133,13 +132,6 @@ class _Run:
             heapq.heappush(running, (now + work.duration, w))
             instant |= work.duration == 0
         return instant
-
-    def _is_taken(self, lanes: tuple[int, ...]) -> bool:
-        """Whether something runs on one of some lanes."""
-        for lane in lanes:  # no `any`: it is asked of all that is ready, at every tick
-            if not self.free[lane]:
-                return True
-        return False
 
     def _is_counted(self, w: int) -> bool:
         """Whether a microbatch is under way in a stage from here on."""
@@ -188,8 +180,7 @@ class _Run:
         )
 
     def _end(self, w: int, now: int, later: list[tuple[int, int]]) -> None:
-        for lane in self.problem.works[w].lanes:
-            self.free[lane] = True
+        self.taken.difference_update(self.problem.works[w].lanes)
         for h in self.ends[w]:
             self.left[h] -= 1
             if not self.left[h]:

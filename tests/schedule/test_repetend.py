@@ -7,10 +7,11 @@ from pipelines import pipeline, uniform
 
 from superscaler.schedule.bound import bound_by, limits_of
 from superscaler.schedule.check import check
-from superscaler.schedule.problem import Edge, Kind, Problem, Work
-from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.problem import Edge, Kind, Problem, Schedule, Work
+from superscaler.schedule.replay import length
 from superscaler.schedule.solver import solve
-from superscaler.schedule.solver.repetend import repeat, round_of
+from superscaler.schedule.solver.between import Between
+from superscaler.schedule.solver.repetend import round_of, shorten_by_rounds
 from superscaler.schedule.solver.settings import Settings
 from superscaler.schedule.solver.solve import _Search
 from superscaler.schedule.solver.swing import swing
@@ -26,9 +27,21 @@ def swung(problem: Problem) -> list[int]:
     return list(found.start)
 
 
-def repeated(problem: Problem) -> list[int] | None:
+def repeated(problem: Problem, asks: int = 1000, known: int | None = None) -> Schedule | None:
+    """The shortest of rounds and the list schedule, by as many questions; None without rounds.
+    `known`: take the list schedule to be as long as this."""
     limits = limits_of(problem)
-    return repeat(problem, limits, 1 << 20, bound_by(problem, limits), SETTINGS)
+    found = round_of(problem, limits)
+    if found is None:
+        return None
+    listed = swing(problem, limits, "makespan", 0)
+    assert listed is not None
+    listed = replace(listed, length=known or listed.length)
+    bound = bound_by(problem, limits)
+    between = Between(problem, limits, listed, bound, 0, lambda best, bound: None)
+    left = iter([8.0] * asks)
+    shorten_by_rounds(between, found, lambda: next(left, 0.0))
+    return between.best
 
 
 def test_a_round_is_what_fits_the_smallest_memory() -> None:
@@ -36,9 +49,9 @@ def test_a_round_is_what_fits_the_smallest_memory() -> None:
     small = (replace(problem.memories[1], capacity=3), *problem.memories[2:])
     found = round_of(replace(problem, memories=(problem.memories[0], *small)), limits_of(problem))
     assert found is not None
-    assert (found.size, found.count, len(found.works)) == (2, 4, 18)
-    assert [problem.works[turn[0]].name for turn in found.works[:3]] == ["F0.0", "B0.0", "W0.0"]
-    assert problem.works[found.works[0][1]].name == "F0.2"
+    assert (found.size, found.count, len(found.turns)) == (2, 4, 9)
+    assert [problem.works[turn[0]].name for turn in found.turns[:3]] == ["F0.0", "B0.0", "W0.0"]
+    assert [problem.works[w].name for w in found.turns[0][:3]] == ["F0.0", "F0.1", "F0.2"]
 
 
 @pytest.mark.parametrize(
@@ -66,18 +79,18 @@ def test_rounds_that_repeat_are_a_schedule(microbatches: int) -> None:
     """Also where the last round is not full, and stages and memories differ."""
     costs = [(20, 22, 16), (25, 30, 11), (18, 22, 16)]
     problem = pipeline(costs, [0, 1, 2], microbatches, latency=1, capacity=2)
-    found = repeated(problem)
+    found = repeated(problem, known=2 * length(problem, swung(problem)))
     assert found is not None
-    assert check(problem, found) == []
+    assert found.made_by == "rounds"
+    assert check(problem, found.start) == []
 
 
 def test_shorter_than_list_schedules_where_memory_is_short() -> None:
     problem = uniform(8, 24, latency=1, capacity=4)
-    listed = length(problem, swung(problem))
-    found = repeat(problem, limits_of(problem), listed, 0, SETTINGS)
+    found = repeated(problem)
     assert found is not None
-    assert check(problem, found) == []
-    assert length(problem, replay(problem, lane_order(problem, found))) < listed
+    assert check(problem, found.start) == []
+    assert found.length < length(problem, swung(problem))
 
 
 def test_windows_shorten_and_never_lengthen() -> None:
@@ -107,5 +120,13 @@ def test_solve_asks_for_rounds_before_the_whole(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_Search, "improve", lambda self, best: best)
     problem = uniform(8, 24, latency=1, capacity=4)
     found = solve(problem, time_limit_s=5)
-    assert found.made_by in ("repetend", "windows")
+    assert found.made_by in ("rounds", "cp-sat", "windows")
     assert found.length < length(problem, swung(problem))
+
+
+def test_free_ends_are_shorter_than_rounds_alone() -> None:
+    problem = uniform(8, 32, latency=1, capacity=4)
+    alike, free = repeated(problem, asks=8), repeated(problem)
+    assert alike is not None
+    assert free is not None
+    assert free.length < alike.length

@@ -1,47 +1,64 @@
 """Repetend: what a long run repeats, where memory has no room for all microbatches.
 
 Where K of the microbatches fit, every K of them are a round, and a round starts when what the last
-one held is free again. All rounds alike, each so many ticks after the one before it, are a problem
-of one round on a circle: small enough for CP-SAT, however many microbatches there are. What it
-finds is a candidate, never a bound: rounds that differ may be shorter.
+one held is free again. With all rounds alike, each so many ticks after the one before it, a long
+run is no larger a question than one round; then the first and the last microbatches are let free,
+which need not wait as those in the middle do. What is found is a candidate, never a bound: rounds
+that differ may be shorter.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from ortools.sat.python import cp_model
-
 from superscaler.schedule.bound import Limits
 from superscaler.schedule.problem import Problem
-from superscaler.schedule.solver.settings import Settings
+from superscaler.schedule.solver.between import Between, SecondsLeft
+from superscaler.schedule.solver.decide import Ties
 
-MOST_WORKS = 1200  # of a round: above it the model is no smaller than what it stands for
-COPIES = 2  # rounds that run at once: one has ended when the next but one begins
-FINENESS = 128  # the period is found to this part of it, and then shortened with the round
-PROBES = 5  # periods tried, if each takes all the time it may
-PROBING = 0.6  # the share of the time that is for finding the period; the rest is for the round
-SPACINGS = (0.0, 0.88, 0.92, 0.95)  # between microbatches, of what fills a period; 0: any
+MOST_WORKS = 1200  # of a round: above it the question is no smaller than that of the whole
+FINENESS = 384  # the period is found to this part of it
+FOUND = 0.3  # the share of the time left that one period may take, until one is found
+PROBE = 0.12  # and from then on
+SLACK = 3 / 8  # of what is known and what a period takes at least: decided sooner than with more
+ENDS = 3 / 2  # rounds that are free at each end
+CLOSER = 192  # where ends are free, periods shorter by this part are tried, too: few rounds repeat
+EACH = 0.6  # the share of the time left that a length with one period may take
+LEAST = 1 / 1024  # of the best length: less is not asked for
 
-Rest = tuple[int, int, int, int]  # work before, work after, rounds between them, ticks between
+Turns = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Round:
-    """`works`: for each work of the first round, it and those that take its place in later rounds.
-    `waits`: links between them, by position, with the rounds that they go over. `begins`: the first
-    work of each of the `size` microbatches. `period`: ticks between rounds at least.
-    """
+    """`turns`: for each work of the first microbatch, it and those of the others that are alike.
+    `size`: microbatches of a round. `period`: ticks between rounds at least. `unit`: what divides
+    the most common durations."""
 
-    works: tuple[tuple[int, ...], ...]
-    waits: tuple[Rest, ...]
-    begins: tuple[int, ...]
+    turns: Turns
     size: int
     period: int
-    count: int
+    unit: int
+
+    @property
+    def count(self) -> int:
+        """Rounds, with a last one that is not full."""
+        return -(-len(self.turns[0]) // self.size)
+
+    def ties(self, num_works: int, period: int, ends: int) -> Ties:
+        """All rounds alike but those of `ends` microbatches at each end."""
+        first, rounds = list(range(num_works)), [0] * num_works
+        for turn in self.turns:
+            for m, w in enumerate(turn[ends : len(turn) - ends]):
+                first[w], rounds[w] = turn[ends + m % self.size], m // self.size
+        return Ties(first, rounds, period)
+
+    def even(self, ticks: float) -> int:
+        """About so many ticks, as a multiple of the unit: then works meet without small gaps
+        between them."""
+        return round(ticks / self.unit) * self.unit
 
 
 def round_of(problem: Problem, limits: Limits) -> Round | None:
@@ -58,36 +75,27 @@ def round_of(problem: Problem, limits: Limits) -> Round | None:
     size = min(held, default=0)
     if size < 1 or len(turns[0]) <= 2 * size or size * len(turns) > MOST_WORKS:
         return None
-    works = tuple(turn[k::size] for k in range(size) for turn in turns)
-    first = min(range(len(turns)), key=lambda t: limits.heads[turns[t][0]])
-    begins = tuple(k * len(turns) + first for k in range(size))
-    least = _least_period(problem, limits, works)
-    return Round(works, _waits_between(limits, works), begins, size, least, len(works[0]))
+    return Round(turns, size, _least_period(problem, limits, turns, size), _unit(problem, turns))
 
 
-def _waits_between(limits: Limits, works: tuple[tuple[int, ...], ...]) -> tuple[Rest, ...]:
-    """The links, each once for all rounds."""
-    spot = {w: (n, r) for n, turn in enumerate(works) for r, w in enumerate(turn)}
-    found = {
-        (spot[a][0], spot[b][0], spot[b][1] - spot[a][1], latency)
-        for a in spot
-        for b, latency in limits.links.after[a]
-        if b in spot
-    }
-    return tuple(sorted(found))
-
-
-def _least_period(problem: Problem, limits: Limits, works: tuple[tuple[int, ...], ...]) -> int:
+def _least_period(problem: Problem, limits: Limits, turns: Turns, size: int) -> int:
     """What heads grow by from round to round in the end, and the work of the fullest lane."""
     heads = limits.heads
     busy: dict[int, int] = defaultdict(int)
-    for turn in works:
+    for turn in turns:
         for lane in problem.works[turn[0]].lanes:
-            busy[lane] += problem.works[turn[0]].duration
-    return max([*busy.values(), *(heads[t[-1]] - heads[t[-2]] for t in works if len(t) > 1)])
+            busy[lane] += size * problem.works[turn[0]].duration
+    grown = (heads[t[-1 - k]] - heads[t[-1 - k - size]] for t in turns for k in range(size))
+    return max(*busy.values(), *grown)
 
 
-def _turns(problem: Problem, follows: dict[int, int]) -> list[tuple[int, ...]] | None:
+def _unit(problem: Problem, turns: Turns) -> int:
+    durations = [problem.works[turn[0]].duration for turn in turns]
+    common = [d for d, n in Counter(durations).items() if d and n >= len(durations) // 6]
+    return gcd(*common) if common else 1
+
+
+def _turns(problem: Problem, follows: dict[int, int]) -> Turns | None:
     """Per work of the first microbatch: it and those of the others that are alike, in turn; None
     unless all microbatches are."""
     followers = set(follows.values())
@@ -98,162 +106,53 @@ def _turns(problem: Problem, follows: dict[int, int]) -> list[tuple[int, ...]] |
             while turn[-1] in follows:
                 turn.append(follows[turn[-1]])
             turns.append(tuple(turn))
-    return turns if turns and len({len(turn) for turn in turns}) == 1 else None
+    return tuple(turns) if turns and len({len(turn) for turn in turns}) == 1 else None
 
 
-def repeat(
-    problem: Problem, limits: Limits, best: int, bound: int, settings: Settings
-) -> list[int] | None:
-    """Starts of a schedule of rounds that are alike, by the shortest period that is found within
-    the time; works without a microbatch start at 0. None if there is no such round, or none is
-    found.
+def shorten_by_rounds(between: Between, found: Round, seconds_left: SecondsLeft) -> None:
+    """Looks for shorter schedules in which rounds repeat: all at first, and then those in the
+    middle."""
+    period = _shortest_period(between, found, seconds_left)
+    if period is not None:
+        _free_ends(between, found, period, seconds_left)
 
-    `best` and `bound` are the lengths of the best known schedule and of none: between them they
-    say which periods can help.
+
+def _shortest_period(between: Between, found: Round, seconds_left: SecondsLeft) -> int | None:
+    """By bisection between a period that must be too short and one too long to help. A period that
+    is not decided in its time counts as too short; after two such the one found is short enough.
     """
-    found = round_of(problem, limits)
-    if found is None or best <= bound:
-        return None
-    first = _shortest_period(problem, found, best - bound, settings)
-    if first is None:
-        return None
-    rest = settings.within(settings.time_limit_s * (1 - PROBING))
-    starts, period = _shortened(problem, limits, found, first, rest)
-    start = [0] * len(problem.works)
-    for turn, at in zip(found.works, starts):
-        for number, w in enumerate(turn):
-            start[w] = at + number * period
-    return start
-
-
-def _shortest_period(
-    problem: Problem, found: Round, slack: int, settings: Settings
-) -> tuple[list[int], int] | None:
-    """(starts of the first round, period), by bisection between a period that must be too short
-    and one too long to help. A period that is not decided in its time counts as too short."""
-    low, high = found.period - 1, found.period + slack // (found.count - 1)
-    limit = settings.time_limit_s * PROBING / PROBES / len(SPACINGS)
-    each = Settings(limit, 1, settings.seed)  # decided sooner by one worker than by two
-    best: tuple[list[int], int] | None = None
-    while high - low > max(1, found.period // FINENESS):
-        period = _even(problem, found, (low + high) / 2)
+    known, bound, rounds = between.best.length, between.bound, found.count - 1
+    low, high = found.period - 1, found.period + (known - bound) // rounds
+    best, undecided = None, 0
+    while high - low > max(1, found.period // FINENESS) and (best is None or undecided < 2):
+        period = found.even((low + high) / 2)
         if not low < period < high:
             break
-        starts = _first_round(problem, found, period, each)
-        if starts is None:
-            low = period
+        least = bound + rounds * (period - found.period)
+        horizon = least + int(SLACK * (known - least))
+        ties = found.ties(len(between.problem.works), period, 0)
+        answer = between.ask(horizon, seconds_left() * (PROBE if best else FOUND), ties)
+        if answer:
+            best = high = period
         else:
-            best, high = (starts, period), period
+            low, undecided = period, undecided + (answer is None)
     return best
 
 
-def _first_round(
-    problem: Problem, found: Round, period: int, settings: Settings
-) -> list[int] | None:
-    """A round that repeats with a period: first of microbatches that begin evenly, which decides
-    most of it, then of any."""
-    for share in SPACINGS:
-        model = _model(problem, found, period, None)
-        if share:
-            apart = _even(problem, found, period * share / found.size)
-            for k, begin in enumerate(found.begins):
-                model.cp.add(model.start[begin] == k * apart)
-        if (starts := _solved(model, settings)) is not None:
-            return starts
-    return None
-
-
-def _even(problem: Problem, found: Round, ticks: float) -> int:
-    """About so many ticks, as a multiple of what divides the most common durations: then works
-    meet without small gaps between them."""
-    durations = [problem.works[turn[0]].duration for turn in found.works]
-    common = [d for d, n in Counter(durations).items() if d and n >= len(durations) // 6]
-    unit = gcd(*common) if common else 1
-    return round(ticks / unit) * unit
-
-
-def _shortened(
-    problem: Problem,
-    limits: Limits,
-    found: Round,
-    first: tuple[list[int], int],
-    settings: Settings,
-) -> tuple[list[int], int]:
-    """The round and its period, no longer than the first, by which all rounds end the soonest."""
-    starts, longest = first
-    model = _model(problem, found, longest, starts)
-    period = model.period
-    length = model.cp.new_int_var(0, (found.count + COPIES) * longest + max(limits.tails), "length")
-    ends = []
-    for n, turn in enumerate(found.works):
-        after = problem.works[turn[0]].duration + limits.tails[turn[-1]]
-        model.cp.add(length >= model.start[n] + (len(turn) - 1) * period + after)
-        ends.append(starts[n] + (len(turn) - 1) * longest + after)
-    model.cp.add_hint(length, max(ends))
-    model.cp.minimize(length)
-    better = _solved(model, settings)
-    return first if better is None else (better[:-1], better[-1])
-
-
-@dataclass
-class _Model:
-    """Starts of the first round's works, and the period: a number, or a variable."""
-
-    cp: cp_model.CpModel
-    start: list[cp_model.IntVar]
-    period: int | cp_model.IntVar
-
-
-def _model(problem: Problem, found: Round, longest: int, hint: Sequence[int] | None) -> _Model:
-    """A round on a circle of a length; with a hint of that length, of any that is not longer."""
-    cp = cp_model.CpModel()
-    durations = [problem.works[turn[0]].duration for turn in found.works]
-    start = [cp.new_int_var(0, COPIES * longest - d, f"{n}") for n, d in enumerate(durations)]
-    period: int | cp_model.IntVar = longest
-    if hint is not None:
-        period = cp.new_int_var(found.period, longest, "period")
-        cp.add_hint(period, longest)
-        for variable, at in zip(start, hint):
-            cp.add_hint(variable, at)
-    model = _Model(cp, start, period)
-    _waits(model, found, durations)
-    _circles(model, problem, found, longest, hint)
-    return model
-
-
-def _waits(model: _Model, found: Round, durations: list[int]) -> None:
-    """start_b + rounds * period >= start_a + duration_a + latency"""
-    for a, b, rounds, latency in found.waits:
-        later = model.start[b] + rounds * model.period
-        model.cp.add(later >= model.start[a] + durations[a] + latency)
-
-
-def _circles(
-    model: _Model, problem: Problem, found: Round, longest: int, hint: Sequence[int] | None
-) -> None:
-    """No two works of a lane overlap, of one round or of two that follow each other."""
-    lanes: dict[int, list[cp_model.IntervalVar]] = defaultdict(list)
-    for n, turn in enumerate(found.works):
-        work = problem.works[turn[0]]
-        again: cp_model.LinearExprT = model.start[n] + model.period
-        if hint is not None:
-            copied = model.cp.new_int_var(0, (COPIES + 1) * longest, f"{n} again")
-            model.cp.add(copied == again)
-            model.cp.add_hint(copied, hint[n] + longest)
-            again = copied
-        if work.duration:
-            for at in (model.start[n], again):
-                run = model.cp.new_fixed_size_interval_var(at, work.duration, f"run {n}")
-                for lane in work.lanes:
-                    lanes[lane].append(run)
-    for runs in lanes.values():
-        model.cp.add_no_overlap(runs)
-
-
-def _solved(model: _Model, settings: Settings) -> list[int] | None:
-    """The starts, and then the period where it is a variable."""
-    solver = settings.solver()
-    if solver.solve(model.cp) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None
-    starts = [solver.value(v) for v in model.start]
-    return starts if isinstance(model.period, int) else [*starts, solver.value(model.period)]
+def _free_ends(between: Between, found: Round, period: int, seconds_left: SecondsLeft) -> None:
+    """Asks for half of what is between, and for less where nothing is found."""
+    microbatches = len(found.turns[0])
+    ends = min(int(ENDS * found.size), (microbatches - found.size - 1) // 2)
+    in_vain = dict.fromkeys((period, found.even(period - period / CLOSER)), 0)  # asked for
+    part = 1 / 2
+    while seconds_left() > 0:
+        horizon = between.best.length - int(part * between.open)
+        if between.best.length - horizon < max(1, LEAST * between.best.length):
+            return
+        part /= 2
+        for each in [p for p, asked in in_vain.items() if asked < horizon]:
+            ties = found.ties(len(between.problem.works), each, ends)
+            if between.ask(horizon, seconds_left() * EACH, ties):
+                part = 1 / 2
+                break
+            in_vain[each] = horizon

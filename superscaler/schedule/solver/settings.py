@@ -26,3 +26,14 @@ class Settings:
         solver.parameters.num_workers = self.workers
         solver.parameters.random_seed = self.seed
         return solver
+
+    def decider(self) -> cp_model.CpSolver:
+        """CP-SAT to decide what has literals for orders: it is no use to relax these to numbers,
+        nor to look for more of them."""
+        solver = self.solver()
+        solver.parameters.num_workers = 1
+        solver.parameters.cp_model_probing_level = 0
+        solver.parameters.linearization_level = 0
+        solver.parameters.use_precedences_in_disjunctive_constraint = False
+        solver.parameters.new_linear_propagation = False
+        return solver

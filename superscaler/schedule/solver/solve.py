@@ -10,21 +10,22 @@ from ortools.sat.python import cp_model
 
 from superscaler.errors import ScheduleError
 from superscaler.schedule.bound import Limits, bound_by, limits_of, lower_bound
-from superscaler.schedule.check import check, require
+from superscaler.schedule.check import require
 from superscaler.schedule.memory import fits
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Problem, Schedule
 from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.solver.between import Between
 from superscaler.schedule.solver.horizon import span_horizon
 from superscaler.schedule.solver.infeasible import cannot_fit, memory_error
 from superscaler.schedule.solver.model import build_model
-from superscaler.schedule.solver.repetend import repeat, round_of
+from superscaler.schedule.solver.repetend import Round, round_of, shorten_by_rounds
 from superscaler.schedule.solver.settings import Settings
 from superscaler.schedule.solver.swing import swing
 from superscaler.schedule.solver.windows import improve_by_windows
 
-REPEATING = 0.6  # the share of the time that looks for rounds that repeat
-IN_WINDOWS = 0.9  # the share of the time after which windows end
+REPEATING = 0.8  # the share of the time after which rounds that repeat are not looked for
+IN_WINDOWS = 0.9  # after which windows end
 NEAR = 0.5  # the share of the time left that looks, for the span, at what ends no later than known
 GAP = 0.005  # of the best known schedule, from which on these are tried
 
@@ -67,10 +68,13 @@ def solve(
     if objective not in OBJECTIVES:
         raise ScheduleError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
     search = _Search(problem, objective, time_limit_s, workers, seed, progress)
-    best = search.best_known(hints)
-    search.tell(best.length, search.bound)
-    if best.length > search.bound:
-        best = search.by_rounds(best)
+    listed = search.listed()
+    found = search.round(listed)
+    if listed is None or found is None:
+        best = search.best_known(listed, hints)
+        search.tell(best.length, search.bound)
+    else:
+        best = search.by_rounds(found, listed, hints)
     if best.length > search.bound:
         best = search.improve(best)
     require(problem, best.start)
@@ -106,11 +110,14 @@ class _Search:
         if self.report is not None:
             self.report(Progress(best, bound, self.seconds))
 
-    def best_known(self, hints: Sequence[Schedule] | None) -> Schedule:
-        """The best of list schedules and hints; the portfolio is asked only where it can help."""
+    def listed(self) -> Schedule | None:
+        """The best list schedule; raises DoesNotFitError where nothing can fit."""
         if cannot_fit(self.problem):
             raise memory_error(self.problem, portfolio(self.problem, self.objective), True)
-        listed = swing(self.problem, self.limits, self.objective, self.bound)
+        return swing(self.problem, self.limits, self.objective, self.bound)
+
+    def best_known(self, listed: Schedule | None, hints: Sequence[Schedule] | None) -> Schedule:
+        """The best of list schedules and hints; the portfolio is asked only where it can help."""
         if listed is not None and listed.length <= self.bound:
             return listed
         known = portfolio(self.problem, self.objective) if hints is None else list(hints)
@@ -140,35 +147,48 @@ class _Search:
                 return Schedule(start, size, 0, "feasible", "cp-sat")
         raise memory_error(self.problem, known, status == cp_model.INFEASIBLE)
 
-    def by_rounds(self, best: Schedule) -> Schedule:
-        """The best known schedule or a shorter one made of rounds that repeat, and windows on it;
-        where microbatches take turns in a memory, for the makespan only."""
-        found = round_of(self.problem, self.limits)
-        is_close = best.length - self.bound < GAP * best.length
-        if found is None or is_close or self.objective != "makespan":
-            return best
-        settings = Settings(REPEATING * self.time_limit_s, self.workers, self.seed)
-        start = repeat(self.problem, self.limits, best.length, self.bound, settings)
-        if start is not None:
-            best = self.shorter(best, self.earliest(start), "repetend")
-        settings = settings.within(self.time_limit_s)
+    def round(self, listed: Schedule | None) -> Round | None:
+        """What may repeat: where microbatches take turns in a memory, and the makespan is to be
+        shorter than that of a list schedule."""
+        if listed is None or listed.length <= self.bound or self.objective != "makespan":
+            return None
+        return round_of(self.problem, self.limits)
+
+    def by_rounds(
+        self, found: Round, listed: Schedule, hints: Sequence[Schedule] | None
+    ) -> Schedule:
+        """The best known schedule or a shorter one, made of rounds that repeat, and windows on it.
+        The bound is raised at the same time, if there may be two threads, else afterwards."""
+        between = Between(self.problem, self.limits, listed, self.bound, self.seed, self.tell)
+        if self.workers > 1:
+            with between.raising(lambda: self.until(1.0)):
+                self.shorten(between, found, self.best_known(listed, hints))
+        else:
+            self.shorten(between, found, self.best_known(listed, hints))
+            between.raise_bound(lambda: self.until(1.0))
+        self.bound = between.bound
+        return between.best
+
+    def shorten(self, between: Between, found: Round, known: Schedule) -> None:
+        """By what is known, by rounds, and then by windows."""
+        between.found(known.start, known.made_by)
+        if between.open < GAP * between.best.length:
+            return
+        shorten_by_rounds(between, found, lambda: self.until(REPEATING))
+        settings = Settings(self.time_limit_s, max(1, self.workers - 1), self.seed)
         narrowed = improve_by_windows(
             self.problem,
             self.limits,
-            best.start,
+            between.best.start,
             found.size,
             settings,
-            lambda: IN_WINDOWS * self.time_limit_s - self.seconds,
+            lambda: self.until(IN_WINDOWS),
         )
-        return self.shorter(best, narrowed, "windows")
+        between.found(narrowed, "windows")
 
-    def shorter(self, best: Schedule, start: Sequence[int], made_by: str) -> Schedule:
-        """The best known schedule, or a new one that is valid and shorter."""
-        size = length(self.problem, start)
-        if size >= best.length or check(self.problem, start):
-            return best
-        self.tell(size, self.bound)
-        return Schedule(tuple(start), size, self.bound, "heuristic", made_by)
+    def until(self, share: float) -> float:
+        """Seconds until this share of the time is over."""
+        return share * self.time_limit_s - self.seconds
 
     def improve(self, best: Schedule) -> Schedule:
         """CP-SAT's best within the time that is left, with the best known one as a hint."""
@@ -206,7 +226,7 @@ class _Search:
         solver.best_bound_callback = clock.on_bound
         status = solver.solve(model.cp, clock)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            ended = f"no better order than the best known one was found in {left:.1f} s"
+            ended = f"no better order than the best known one was found in {self.seconds:.1f} s"
             return _unproven(best, self.bound, ended)
         proven = max(self.bound, round(solver.best_objective_bound))
         start = self.earliest([solver.value(v) for v in model.start])

@@ -1,0 +1,135 @@
+"""Between: the best schedule that is known, what none can beat, and questions that narrow both.
+
+Several threads may ask at once: CP-SAT runs outside of Python's lock. A question that another's
+answer has settled is stopped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+from ortools.sat.python import cp_model
+
+from superscaler.schedule.bound import Limits
+from superscaler.schedule.check import check
+from superscaler.schedule.memory import fits
+from superscaler.schedule.problem import Problem, Schedule
+from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.solver.crossings import crossings
+from superscaler.schedule.solver.decide import Ties, any_by, no_ties
+from superscaler.schedule.solver.settings import Settings
+
+FIRST = 1 / 8  # of what is between: the part that the first question for the bound is about
+NEAR = 0.0095  # of the bound: a schedule that is longer by this much is near enough
+LONGEST = 0.6  # the share of the time left that one question may take
+
+SOON = 0.02  # seconds
+
+SecondsLeft = Callable[[], float]
+Tell = Callable[[int, int], None]  # of the best length and the bound
+
+
+class Between:
+    """What is known from both sides: `best` and `bound`."""
+
+    def __init__(
+        self, problem: Problem, limits: Limits, best: Schedule, bound: int, seed: int, tell: Tell
+    ) -> None:
+        self.problem, self.limits, self.best, self.bound = problem, limits, best, bound
+        self.seed, self.tell = seed, tell
+        self.pairs = crossings(problem, limits.links)
+        self.lock = threading.RLock()
+        self.asked: dict[cp_model.CpSolver, tuple[int, bool]] = {}  # horizon, of all schedules
+        self.is_over = False
+
+    @property
+    def open(self) -> int:
+        """Ticks between the best schedule and the bound."""
+        return self.best.length - self.bound
+
+    def ask(self, horizon: int, seconds: float, ties: Ties | None = None) -> bool | None:
+        """Whether a schedule, of those with the ties, ends by `horizon`; None if not decided in
+        the time, or if it does not matter any more."""
+        if seconds <= 0:
+            return None
+        is_all = ties is None
+        question = any_by(
+            self.problem, self.limits, horizon, self.pairs, ties or no_ties(self.problem)
+        )
+        if question is None:
+            return self._no(horizon, is_all)
+        solver = Settings(seconds, 1, self.seed).decider()
+        with self._asking(solver, horizon, is_all):
+            status = solver.solve(question.cp)
+        if status == cp_model.INFEASIBLE:
+            return self._no(horizon, is_all)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return None
+        self.found([solver.value(s) for s in question.start], "cp-sat" if is_all else "rounds")
+        return True
+
+    @contextmanager
+    def _asking(self, solver: cp_model.CpSolver, horizon: int, is_all: bool) -> Iterator[None]:
+        with self.lock:
+            self.asked[solver] = horizon, is_all
+        try:
+            yield
+        finally:
+            with self.lock:
+                del self.asked[solver]
+
+    def _no(self, horizon: int, is_all: bool) -> bool:
+        """Takes that no schedule ends by `horizon`: none with some ties, or none of all."""
+        if is_all:
+            with self.lock:
+                self.bound = max(self.bound, min(horizon + 1, self.best.length))
+                self._settle()
+        return False
+
+    def found(self, start: Sequence[int], made_by: str) -> bool:
+        """Takes a schedule, with nothing later than it has to be, if it is shorter."""
+        early = replay(self.problem, lane_order(self.problem, start))
+        if not fits(self.problem, early):
+            early = tuple(start)
+        size = length(self.problem, early)
+        with self.lock:
+            if size >= self.best.length or check(self.problem, early):
+                return False
+            self.best = Schedule(early, size, self.bound, "heuristic", made_by)
+            self._settle()
+        return True
+
+    def _settle(self) -> None:
+        """Reports, and stops what is answered."""
+        self.tell(self.best.length, self.bound)
+        for solver, (horizon, is_all) in self.asked.items():
+            if horizon < self.bound or (is_all and horizon >= self.best.length):
+                solver.stop_search()
+
+    @contextmanager
+    def raising(self, seconds_left: SecondsLeft) -> Iterator[None]:
+        """Raises the bound in another thread meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            raised = pool.submit(self.raise_bound, seconds_left)
+            try:
+                yield
+            finally:
+                self.is_over = True
+                while wait([raised], SOON).not_done:  # one that had not begun does not stop
+                    with self.lock:
+                        for solver in self.asked:
+                            solver.stop_search()
+        raised.result()
+
+    def raise_bound(self, seconds_left: SecondsLeft) -> None:
+        """Asks for a little more than the bound, then for what is near enough to it, and for less
+        where there was no answer."""
+        step = FIRST * self.open
+        while self.open > 0 and (left := seconds_left()) > 0 and not self.is_over:
+            with self.lock:
+                horizon = self.bound + int(min(step, self.open / 2))
+            answer = self.ask(horizon, left * LONGEST)
+            step = step / 3 if answer is None else NEAR * self.bound
