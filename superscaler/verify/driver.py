@@ -77,6 +77,7 @@ def verify(
     TraceError, PlanError, TransformError, ... : the plan cannot be compiled for the workload.
     VerifyError : a rank failed or did not finish.
     """
+    _refuse_compiled_threads(processes, torch_compile)
     refuse_gradient_hooks(workload.model)  # copies of a model lose them
     given = cast(workload, dtype) if dtype is not None else workload
     program = _compile(given, plan, cluster, devices, say)
@@ -92,6 +93,14 @@ def verify(
         say=say,
     )
     return replace(report, notes=(*program.notes, *report.notes))
+
+
+def _refuse_compiled_threads(processes: bool, torch_compile: bool) -> None:
+    if torch_compile and not processes:
+        raise VerifyError(
+            "torch.compile is not for ranks that are threads of one process: expected processes; "
+            "leave out --in-process (processes=False), or --torch-compile"
+        )
 
 
 def _compile(
@@ -142,11 +151,7 @@ def verify_program(
     The workload is the one it was compiled from, in the same dtype. `expected` is what `expect`
     made of the workload before; without it the reference is trained now.
     """
-    if torch_compile and not processes:
-        raise VerifyError(
-            "torch.compile is not for ranks that are threads of one process: expected processes; "
-            "leave out --in-process (processes=False), or --torch-compile"
-        )
+    _refuse_compiled_threads(processes, torch_compile)
     start = time.perf_counter()
     if expected is None:
         say("training the untouched model")

@@ -13,7 +13,7 @@ from superscaler.errors import VerifyError
 from superscaler.runtime import load_rank
 from superscaler.runtime.failures import ProgramError
 from superscaler.runtime.runs import compiled_run, with_runs
-from superscaler.verify import verify_program
+from superscaler.verify import verify, verify_program
 
 PROGRAM = """
 def task(ctx, x, w, v):
@@ -138,6 +138,14 @@ def test_threads_are_refused() -> None:
     files = mlp().compile("data_parallel(dp=2)").files
     with pytest.raises(VerifyError, match="leave out --in-process"):
         verify_program(mlp().workload, files, processes=False, torch_compile=True)
+
+
+def test_threads_are_refused_before_anything_is_done() -> None:
+    said: list[str] = []
+    how = {"processes": False, "torch_compile": True, "say": said.append}
+    with pytest.raises(VerifyError, match="leave out --in-process"):
+        verify(mlp().workload, "data_parallel(dp=2)", **how)  # type: ignore[arg-type]
+    assert said == []
 
 
 def test_a_program_is_as_it_was_unless_it_is_asked_for() -> None:
