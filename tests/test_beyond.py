@@ -32,6 +32,11 @@ PLANS = [
     ("gpt", "interlaced(pp=2, microbatches=4, embedding='tokens', head='head')"),
     ("gpt", "interlaced(pp=2, tp=2, microbatches=2, embedding='tokens', head='head')"),
     ("gpt", "coshard(interlaced(pp=2, dp=2, microbatches=2, embedding='tokens'), parts=2)"),
+    (
+        "gpt",
+        "interlaced(pp=2, dp=2, microbatches=2, embedding='tokens', head='head', zero=3, "
+        "recompute='layers.*')",
+    ),
     ("mbart", f"interlaced(pp=2, microbatches=4, embedding='{WORDS}', head='lm_head')"),
     ("mbart", f"vocabulary_parallel(zero(dp=2, stage=1), embedding='{WORDS}', head='lm_head')"),
     (
@@ -42,10 +47,14 @@ PLANS = [
     ("gpt", "vocabulary_parallel(hybrid(dp=2, pp=2, microbatches=2), embedding='tokens')"),
     ("recycling", f"three_f_one_b(pp=2, microbatches=4, {LAYERS})"),
     ("recycling", f"three_f_one_b(pp=2, microbatches=4, {LAYERS}, dp=2, order='auto')"),
+    (
+        "recycling",
+        f"three_f_one_b(pp=2, microbatches=2, {LAYERS}, dp=2, zero=1, recompute='layers.*')",
+    ),
     ("recycling", f"coshard(three_f_one_b(pp=2, microbatches=2, {LAYERS}, tp=2), parts=2)"),
     ("gpt", "bidirectional(pp=4, microbatches=4)"),
     ("gpt", "bidirectional(pp=4, microbatches=2, order='chimera', zero=1)"),
-    ("gpt", "bidirectional(pp=2, microbatches=2, tp=2, zero=3)"),
+    ("gpt", "bidirectional(pp=2, microbatches=2, tp=2, zero=3, recompute='layers.*')"),
     ("gpt", "coshard(bidirectional(pp=2, microbatches=2, order='auto'), parts=2)"),
 ]
 

@@ -13,7 +13,14 @@ from superscaler.policies.check import (
     check_size,
     policy,
 )
-from superscaler.policies.mixture import BIDIRECTIONAL, mesh_of, mixture, order_of, splits_of
+from superscaler.policies.mixture import (
+    BIDIRECTIONAL,
+    mesh_of,
+    mixture,
+    optimizer_of,
+    order_of,
+    splits_of,
+)
 
 
 @policy
@@ -38,7 +45,13 @@ def coshard(plan: Plan, parts: int, axes: str = "auto", where: str = "") -> Plan
 
 @policy
 def bidirectional(
-    pp: int, microbatches: int, order: str = "dualpipe", dp: int = 1, tp: int = 1, zero: int = 0
+    pp: int,
+    microbatches: int,
+    order: str = "dualpipe",
+    dp: int = 1,
+    tp: int = 1,
+    zero: int = 0,
+    recompute: str = "",
 ) -> Plan:
     """A pipeline in both directions at once, on two copies of each parameter that are kept equal:
     half of each microbatch runs up the devices, where the other half runs down.
@@ -54,6 +67,7 @@ def bidirectional(
         zero=zero,
         microbatches=microbatches,
         order=order,
+        recompute=recompute,
         placement=BIDIRECTIONAL,
     )
 
@@ -67,6 +81,8 @@ def interlaced(
     dp: int = 1,
     tp: int = 1,
     order: str = "nf1b",
+    zero: int = 0,
+    recompute: str = "",
 ) -> Plan:
     """A pipeline whose embedding, and head, are split by vocabulary over the devices of all stages,
     their steps between those of the other layers.
@@ -87,7 +103,14 @@ def interlaced(
     last = [PlanStage(everyone, outer, tuple(head.split()))] if head else []
     weights = [f"{module}.weight:0" for module in (*embedding.split(), *head.split())]
     splits = (*splits_of(inner), *(PlanSplit(axis, "vocab") for axis in weights))
-    return Plan((first, *layers, *last), microbatches, splits, order_of(order, microbatches))
+    return Plan(
+        (first, *layers, *last),
+        microbatches,
+        splits,
+        order_of(order, microbatches),
+        tuple(recompute.split()),
+        optimizer_of("interlaced", zero, inner),
+    )
 
 
 @policy
@@ -119,6 +142,8 @@ def three_f_one_b(
     dp: int = 1,
     tp: int = 1,
     order: str = "nf1b",
+    zero: int = 0,
+    recompute: str = "",
 ) -> Plan:
     """A pipeline for models that run their layers several times (recycling), early times without
     gradient: several forwards of each stage to one backward.
@@ -138,4 +163,11 @@ def three_f_one_b(
         own = [f"{layers}.{i}" for i in range(s * count // pp, (s + 1) * count // pp)]
         named = [*(first.split() if s == 0 else []), *own, *(last.split() if s == pp - 1 else [])]
         stages.append(PlanStage(tuple(range(s * width, (s + 1) * width)), mesh, tuple(named)))
-    return Plan(tuple(stages), microbatches, splits_of(mesh), order_of(order, microbatches))
+    return Plan(
+        tuple(stages),
+        microbatches,
+        splits_of(mesh),
+        order_of(order, microbatches),
+        tuple(recompute.split()),
+        optimizer_of("three_f_one_b", zero, mesh),
+    )

@@ -37,8 +37,6 @@ def mixture(
     """The plan of `hybrid`, for every policy that is a case of it; errors name `policy`."""
     sizes = {"dp": dp, "tp": tp, "pp": pp, "stages_per_device": stages_per_device}
     check_pipeline(policy, microbatches, order, **sizes)
-    if zero not in (0, 1, 2, 3):
-        raise PlanError(f"{policy}: expected a ZeRO stage from 0 to 3, found {zero}")
     if sequence_parallel:
         check_tensor_parallel(policy, tp)
     if placement == FREE and order != "auto":
@@ -57,7 +55,7 @@ def mixture(
         tuple(splits),
         order_of(order, microbatches),
         tuple(recompute.split()),
-        _optimizer(zero, [dim for dim in ("dp", "way") if dim in mesh]),
+        optimizer_of(policy, zero, mesh),
         schedule=search if placement == FREE else PlanSchedule(),
     )
 
@@ -106,8 +104,11 @@ def _stages(groups: list[int], mesh: dict[str, int], width: int) -> tuple[PlanSt
     )
 
 
-def _optimizer(zero: int, copies: list[str]) -> PlanOptimizer:
+def optimizer_of(policy: str, zero: int, mesh: dict[str, int]) -> PlanOptimizer:
     """What a ZeRO stage shards over the first of the mesh dims that have copies."""
+    if zero not in (0, 1, 2, 3):
+        raise PlanError(f"{policy}: expected a ZeRO stage from 0 to 3, found {zero}")
+    copies = [dim for dim in ("dp", "way") if dim in mesh]
     if not zero or not copies:
         return PlanOptimizer()
     return PlanOptimizer(

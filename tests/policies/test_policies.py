@@ -89,6 +89,14 @@ def test_numbers_out_of_range(arguments: dict[str, object]) -> None:
             "interlaced(pp=2, microbatches=0, embedding='e')",
             "interlaced: expected microbatches of 1 or more, found 0",
         ),
+        (
+            "interlaced(pp=2, microbatches=2, embedding='e', zero=4)",
+            "interlaced: expected a ZeRO stage from 0 to 3, found 4",
+        ),
+        (
+            "three_f_one_b(pp=2, microbatches=2, layers='l', count=2, zero=-1)",
+            "three_f_one_b: expected a ZeRO stage from 0 to 3, found -1",
+        ),
         ("interlaced(pp=2, microbatches=2, embedding='e', dp=0)", "interlaced: expected dp of 1"),
         (
             "interlaced(pp=2, microbatches=2, embedding='e', order='zigzag')",
