@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ortools.sat.python import cp_model
@@ -20,13 +20,12 @@ from superscaler.schedule.problem import Problem, Schedule
 from superscaler.schedule.replay import lane_order, length, replay
 from superscaler.schedule.solver.crossings import crossings
 from superscaler.schedule.solver.decide import Ties, any_by, no_ties
+from superscaler.schedule.solver.run import run, stop
 from superscaler.schedule.solver.settings import Settings
 
 FIRST = 1 / 8  # of what is between: the part that the first question for the bound is about
 NEAR = 0.0095  # of the bound: a schedule that is longer by this much is near enough
 LONGEST = 0.6  # the share of the time left that one question may take
-
-SOON = 0.02  # seconds
 
 SecondsLeft = Callable[[], float]
 Tell = Callable[[int, int], None]  # of the best length and the bound
@@ -63,7 +62,7 @@ class Between:
             return self._no(horizon, is_all)
         solver = Settings(seconds, 1, self.seed).decider()
         with self._asking(solver, horizon, is_all):
-            status = solver.solve(question.cp)
+            status = run(solver, question.cp)
         if status == cp_model.INFEASIBLE:
             return self._no(horizon, is_all)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -118,11 +117,12 @@ class Between:
                 yield
             finally:
                 self.is_over = True
-                while wait([raised], SOON).not_done:  # one that had not begun does not stop
-                    with self.lock:
-                        for solver in self.asked:
-                            solver.stop_search()
+                stop(raised, self._running)
         raised.result()
+
+    def _running(self) -> list[cp_model.CpSolver]:
+        with self.lock:
+            return list(self.asked)
 
     def raise_bound(self, seconds_left: SecondsLeft) -> None:
         """Asks for a little more than the bound, then for what is near enough to it, and for less

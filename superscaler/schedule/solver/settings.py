@@ -25,6 +25,7 @@ class Settings:
         solver.parameters.max_time_in_seconds = self.time_limit_s
         solver.parameters.num_workers = self.workers
         solver.parameters.random_seed = self.seed
+        solver.parameters.catch_sigint_signal = False  # see `run`
         return solver
 
     def decider(self) -> cp_model.CpSolver:

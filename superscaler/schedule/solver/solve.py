@@ -20,6 +20,7 @@ from superscaler.schedule.solver.horizon import span_horizon
 from superscaler.schedule.solver.infeasible import cannot_fit, memory_error
 from superscaler.schedule.solver.model import build_model
 from superscaler.schedule.solver.repetend import Round, round_of, shorten_by_rounds
+from superscaler.schedule.solver.run import run
 from superscaler.schedule.solver.settings import Settings
 from superscaler.schedule.solver.swing import swing
 from superscaler.schedule.solver.windows import improve_by_windows
@@ -140,7 +141,7 @@ class _Search:
             model.cp.clear_objective()  # type: ignore[no-untyped-call]
             left = max(self.time_limit_s - self.seconds, 1.0) / 2
             solver = Settings(left, self.workers, self.seed).solver()
-            status = solver.solve(model.cp)
+            status = run(solver, model.cp)
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 start = self.earliest([solver.value(v) for v in model.start])
                 size = length(self.problem, start, self.objective)
@@ -224,7 +225,7 @@ class _Search:
         solver = Settings(left, self.workers, self.seed).solver()
         clock = _Clock(self, is_all)
         solver.best_bound_callback = clock.on_bound
-        status = solver.solve(model.cp, clock)
+        status = run(solver, model.cp, clock)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             ended = f"no better order than the best known one was found in {self.seconds:.1f} s"
             return _unproven(best, self.bound, ended)

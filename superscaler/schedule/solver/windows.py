@@ -16,6 +16,7 @@ from superscaler.schedule.bound import Limits
 from superscaler.schedule.memory import fits
 from superscaler.schedule.problem import Problem
 from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.solver.run import run
 from superscaler.schedule.solver.settings import Settings
 
 EACH = 0.12  # the share of the time that one window may take
@@ -68,7 +69,7 @@ def _improved(
     cp, variables, length_of = _model(problem, limits, start, window)
     cp.minimize(length_of)
     solver = settings.solver()
-    if solver.solve(cp) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    if run(solver, cp) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return start
     found = [solver.value(v) for v in variables]
     return list(replay(problem, lane_order(problem, found)))
