@@ -1,5 +1,6 @@
 """Questions about schedules: their answers, the ties they keep, and what threads make of them."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from superscaler.schedule.solver.decide import Question, any_by, no_ties
 from superscaler.schedule.solver.model import build_model
 from superscaler.schedule.solver.repetend import round_of
 from superscaler.schedule.solver.settings import Settings
+from superscaler.schedule.solver.solve import Progress
 from superscaler.schedule.solver.swing import swing
 
 LONG = 20.0
@@ -264,26 +266,43 @@ def test_the_other_thread_stops_at_the_end_and_its_errors_come_out() -> None:
         pass
 
 
+def test_the_other_thread_raises_the_bound() -> None:
+    asked = between(uniform(8, 24, latency=1, capacity=4))
+    bound, patience = asked.bound, time.perf_counter() + 60
+    with asked.raising(lambda: patience - time.perf_counter()):
+        while asked.bound == bound and time.perf_counter() < patience:
+            time.sleep(0.01)
+    assert bound < asked.bound <= asked.best.length
+
+
+def test_one_thread_raises_the_bound_after_rounds() -> None:
+    class Raised(Exception):
+        pass
+
+    def told(progress: Progress) -> None:
+        if progress.bound > bound:
+            raise Raised
+
+    problem = uniform(4, 16, latency=1, capacity=2)
+    bound = bound_by(problem, limits_of(problem))
+    with pytest.raises(Raised):
+        solve(problem, time_limit_s=60, workers=1, progress=told)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_solve_raises_the_bound_by_questions(workers: int) -> None:
+def test_what_is_told_only_gets_better(workers: int) -> None:
     problem = uniform(8, 24, latency=1, capacity=4)
-    told: list[tuple[int, int]] = []
-    found = solve(
-        problem,
-        time_limit_s=8,
-        workers=workers,
-        progress=lambda p: told.append((p.best, p.bound)),
-    )
+    told: list[Progress] = []
+    found = solve(problem, time_limit_s=4, workers=workers, progress=told.append)
     assert check(problem, found.start) == []
-    assert bound_by(problem, limits_of(problem)) < found.bound <= found.length
-    bests, bounds = zip(*told)
-    assert list(bests) == sorted(bests, reverse=True)
-    assert list(bounds) == sorted(bounds)
+    assert found.bound <= found.length
+    assert [p.best for p in told] == sorted((p.best for p in told), reverse=True)
+    assert [p.bound for p in told] == sorted(p.bound for p in told)
 
 
 def test_hints_take_part() -> None:
     problem = uniform(8, 24, latency=1, capacity=4)
-    good = solve(problem, time_limit_s=6)
+    good = solve(problem, time_limit_s=3)
     hinted = solve(problem, time_limit_s=0.1, hints=[good])
     assert hinted.length <= good.length
     assert isinstance(hinted, Schedule)

@@ -7,13 +7,14 @@ from pipelines import pipeline, uniform
 
 from superscaler.schedule.bound import bound_by, limits_of
 from superscaler.schedule.check import check
+from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Edge, Kind, Problem, Schedule, Work
 from superscaler.schedule.replay import length
 from superscaler.schedule.solver import solve
 from superscaler.schedule.solver.between import Between
 from superscaler.schedule.solver.repetend import round_of, shorten_by_rounds
 from superscaler.schedule.solver.settings import Settings
-from superscaler.schedule.solver.solve import _Search
+from superscaler.schedule.solver.solve import Progress, _Search
 from superscaler.schedule.solver.swing import swing
 from superscaler.schedule.solver.windows import improve_by_windows
 
@@ -103,25 +104,33 @@ def test_windows_shorten_and_never_lengthen() -> None:
     assert improve_by_windows(problem, limits, found, 4, SETTINGS, lambda: 0.0) == found
 
 
-def test_solve_with_an_update_after_all_microbatches() -> None:
+def test_an_update_after_all_microbatches() -> None:
     """A work without a microbatch is in no round."""
     problem = uniform(8, 24, latency=1, capacity=4)
     update = Work("U0", Kind.UPDATE, 0, -1, (0,), 5)
     last = [Edge(n, len(problem.works)) for n, w in enumerate(problem.works) if w.name[0] == "W"]
     changed = replace(problem, works=(*problem.works, update), edges=(*problem.edges, *last))
-    listed = length(changed, swung(changed))
-    found = solve(changed, time_limit_s=5)
+    found = repeated(changed)
+    assert found is not None
     assert check(changed, found.start) == []
-    assert found.length < listed
+    assert found.length < length(changed, swung(changed))
 
 
 def test_solve_asks_for_rounds_before_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without CP-SAT on the whole, what is shorter than a list schedule comes from them."""
+    """Without CP-SAT on the whole, what is shorter than known orders comes from them."""
+
+    class Found(Exception):
+        pass
+
+    def told(progress: Progress) -> None:
+        if progress.best < known:
+            raise Found
+
     monkeypatch.setattr(_Search, "improve", lambda self, best: best)
     problem = uniform(8, 24, latency=1, capacity=4)
-    found = solve(problem, time_limit_s=5)
-    assert found.made_by in ("rounds", "cp-sat", "windows")
-    assert found.length < length(problem, swung(problem))
+    known = min(length(problem, swung(problem)), portfolio(problem)[0].length)
+    with pytest.raises(Found):
+        solve(problem, time_limit_s=120, workers=1, progress=told)
 
 
 def test_free_ends_are_shorter_than_rounds_alone() -> None:
