@@ -163,6 +163,8 @@ def test_too_many_crossings_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert crossings(problem, links) == []
     monkeypatch.setattr(crossings_module, "MOST", number)
     assert len(crossings(problem, links)) == number
+    monkeypatch.setattr(crossings_module, "MOST_WORKS", len(problem.works) - 1)
+    assert crossings(problem, links) == []
 
 
 @pytest.mark.parametrize("ends", [0, 2, 3])

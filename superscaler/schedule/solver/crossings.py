@@ -17,6 +17,7 @@ from superscaler.schedule.links import Links, reverse
 from superscaler.schedule.problem import Problem
 
 MOST = 30_000  # pairs; above it the literals cost more than they save
+MOST_WORKS = 20_000  # what comes before each is a set of bits, of all works
 
 Pair = tuple[int, int]  # works of one lane
 Starts = tuple[cp_model.LinearExprT, cp_model.LinearExprT]
@@ -24,7 +25,9 @@ Starts = tuple[cp_model.LinearExprT, cp_model.LinearExprT]
 
 def crossings(problem: Problem, links: Links) -> list[Pair]:
     """Pairs of works on one lane whose order no link decides, and which edges bind to other lanes;
-    none where there are more than MOST."""
+    none where there are more than MOST, or more than MOST_WORKS works."""
+    if len(problem.works) > MOST_WORKS:
+        return []
     before = _all_before(links)
     found: list[Pair] = []
     for on in problem.on_lane:
