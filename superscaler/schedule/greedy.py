@@ -12,6 +12,8 @@ from superscaler.schedule.problem import Kind, Problem
 
 RANK = {Kind.BACKWARD: 0, Kind.FUSED: 0, Kind.OTHER: 0, Kind.COMMUNICATION: 0, Kind.COPY: 0}
 
+Key = tuple[bool, int, int, int, int]  # what goes first has the smaller one
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -53,7 +55,6 @@ class _Run:
         self.waiting = [len(e) for e in problem.incoming]
         self.ready_at = [0] * len(works)
         self.taken: set[int] = set()  # lanes
-        self.ready: set[int] = {w for w, n in enumerate(self.waiting) if not n}
         self.used = [m.resident for m in problem.memories]
         self.under_way: dict[tuple[int, int], int] = defaultdict(int)
         self.begins: dict[int, list[int]] = defaultdict(list)
@@ -71,6 +72,11 @@ class _Run:
         self.quota = {s: rule.quota(s, self.num_stages) for s in {w.stage for w in works}}
         self.counted = [self._is_counted(w) for w in range(len(works))]
         self.patience = [ceil(rule.patience * w.duration) for w in works]
+        self.alike = self._alike()
+        self.ready: dict[int, list[tuple[Key, int]]] = defaultdict(list)  # heaps of what is alike
+        for w, count in enumerate(self.waiting):
+            if not count:
+                self._add(w)
 
     def _last_of(self) -> dict[int, tuple[int, int]]:
         """The work with which a microbatch stops being under way in a stage."""
@@ -85,7 +91,23 @@ class _Run:
                 found[key] = number
         return {number: key[:2] for key, number in found.items()}
 
-    def _key(self, number: int) -> tuple[bool, int, int, int, int]:
+    def _alike(self) -> list[int]:
+        """A number for each work, the same for those of which none may begin where one may not."""
+        known: dict[object, int] = {}
+        found = []
+        for w, work in enumerate(self.problem.works):
+            holds = [self.problem.holds[h] for h in self.begins.get(w, ())]
+            alike: object = w  # what others begin to hold as well may be held already
+            if all(len(hold.first) == 1 for hold in holds):
+                needs = tuple((hold.memory, hold.amount) for hold in holds)
+                alike = (work.family, work.lanes, self.counted[w], self.patience[w], needs)
+            found.append(known.setdefault(alike, len(known)))
+        return found
+
+    def _add(self, w: int) -> None:
+        heapq.heappush(self.ready[self.alike[w]], (self.keys[w], w))
+
+    def _key(self, number: int) -> Key:
         work = self.problem.works[number]
         rank = RANK.get(work.kind, 1 if work.kind is Kind.FORWARD else 2)
         return (len(work.lanes) == 1, rank, -work.stage, work.microbatch, number)
@@ -100,7 +122,7 @@ class _Run:
                 done += 1
                 self._end(heapq.heappop(running)[1], now, later)
             while later and later[0][0] <= now:
-                self.ready.add(heapq.heappop(later)[1])
+                self._add(heapq.heappop(later)[1])
             if self._begin(now, running, later):
                 continue  # what takes no time may have ended already
             times = [q[0][0] for q in (running, later) if q and q[0][0] > now]
@@ -116,11 +138,16 @@ class _Run:
     ) -> bool:
         instant = False
         coming = self._coming(now, later)
-        for w in sorted(self.ready, key=self.keys.__getitem__):
+        heads = [(ready[0], alike) for alike, ready in self.ready.items() if ready]
+        heapq.heapify(heads)
+        while heads:
+            (_, w), alike = heapq.heappop(heads)
             work = self.problem.works[w]
             if not self.taken.isdisjoint(work.lanes) or not self._may(w, now, coming):
-                continue
-            self.ready.discard(w)
+                continue  # nor may those that are alike: what is taken and used only grows
+            heapq.heappop(self.ready[alike])
+            if self.ready[alike]:
+                heapq.heappush(heads, (self.ready[alike][0], alike))
             self.start[w] = now
             self.taken.update(work.lanes)
             for h in self.begins[w]:

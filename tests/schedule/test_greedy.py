@@ -1,0 +1,42 @@
+"""Greedy schedules: what is asked for, and of what."""
+
+import pytest
+from pipelines import uniform
+
+from superscaler.schedule import greedy as module
+from superscaler.schedule.greedy import Rule, greedy
+from superscaler.schedule.problem import Edge, Hold, Kind, Lane, Memory, Problem, Work
+
+
+def test_questions_grow_with_the_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of microbatches that wait for memory only the next is asked about."""
+    asked = 0
+    may = module._Run._may
+
+    def counted(self: module._Run, w: int, now: int, coming: dict[int, int]) -> bool:
+        nonlocal asked
+        asked += 1
+        return may(self, w, now, coming)
+
+    monkeypatch.setattr(module._Run, "_may", counted)
+    shares = []
+    for microbatches in (16, 128):
+        problem, asked = uniform(4, microbatches, capacity=2), 0
+        assert greedy(problem, Rule()) is not None
+        shares.append(asked / len(problem.works))
+    assert shares[1] < 1.2 * shares[0]
+
+
+def test_what_is_held_already_does_not_wait_for_memory() -> None:
+    """F0.2 may begin where F0.1 may not: F0.0 has begun to hold what both need."""
+    names = ("F0.0", "F0.1", "F0.2", "B0.0", "B0.1")
+    kinds = (Kind.FORWARD, Kind.FORWARD, Kind.FORWARD, Kind.BACKWARD, Kind.BACKWARD)
+    works = tuple(Work(name, kind, 0, int(name[-1]), (0,), 5) for name, kind in zip(names, kinds))
+    problem = Problem(
+        (Lane((0,)),),
+        works,
+        (Edge(0, 3), Edge(2, 3), Edge(1, 4)),
+        (Memory((0,), 1),),
+        (Hold(0, 1, (0, 2), (3,)), Hold(0, 1, (1,), (4,))),
+    )
+    assert greedy(problem, Rule(ahead=None)) == (0, 15, 5, 10, 20)
