@@ -28,13 +28,18 @@ class TensorDraft:
     producer: int = -1  # the drafted operator that makes it
 
 
+@dataclass(frozen=True)
+class Node:
+    """The number of an autograd node, and what tells operators of one call of the user's from those
+    of another: what follows a node without one of its own has the same number."""
+
+    number: int
+    call: str
+
+
 @dataclass
 class OperatorDraft:
-    """An operator.
-
-    `nodes` are the autograd nodes that it belongs to, several where calls alike became one: each
-    with its number and what tells operators of one call of the user's from those of another.
-    """
+    """An operator; `node` is the one of autograd's that it is part of, or the backward of."""
 
     target: str
     args: tuple[Any, ...]
@@ -46,7 +51,7 @@ class OperatorDraft:
     source: str = ""
     forward: int = -1
     name: str = ""  # "" to be named after module and target
-    nodes: tuple[tuple[int, str], ...] = ()
+    node: Node | None = None
     sums_gradients: bool = False
 
 
@@ -57,6 +62,7 @@ class Draft:
     tensors: list[TensorDraft] = field(default_factory=list)
     operators: list[OperatorDraft] = field(default_factory=list)
     known: dict[Any, tuple[int, ...]] = field(default_factory=dict)  # a call -> what it makes
+    nodes: list[tuple[Node, int]] = field(default_factory=list)  # each with an operator, in turn
 
     def tensor(
         self,
@@ -85,19 +91,16 @@ class Draft:
         inputs: list[int] = []
         args, kwargs = _number_inputs((args, kwargs), inputs)
         same = (details.get("phase"), target, repr(args), repr(kwargs), tuple(inputs))
-        if same in self.known:
-            known = self.producer(self.known[same][0])
-            assert known is not None
-            known.nodes += details.get("nodes", ())
-            return self.known[same]
-        number = len(self.operators)
-        results = tuple(self.tensor(*output) for output in outputs)
-        for result in results:
-            self.tensors[result].producer = number
-        self.operators.append(
-            OperatorDraft(target, args, kwargs, tuple(inputs), results, **details)
-        )
-        self.known[same] = results
+        if same not in self.known:
+            self.known[same] = tuple(self.tensor(*output) for output in outputs)
+            for result in self.known[same]:
+                self.tensors[result].producer = len(self.operators)
+            self.operators.append(
+                OperatorDraft(target, args, kwargs, tuple(inputs), self.known[same], **details)
+            )
+        results = self.known[same]
+        if node := details.get("node"):
+            self.nodes.append((node, self.tensors[results[0]].producer))
         return results
 
     def producer(self, tensor: int) -> OperatorDraft | None:

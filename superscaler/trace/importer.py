@@ -14,7 +14,7 @@ from superscaler.graph.operator import Phase
 from superscaler.graph.tensor import TensorKind
 from superscaler.trace.capture import Capture
 from superscaler.trace.default_dtype import is_promoted
-from superscaler.trace.draft import Draft, OperatorDraft, Value
+from superscaler.trace.draft import Draft, Node, OperatorDraft, Value
 from superscaler.trace.names import module_path
 from superscaler.trace.simplify import Call, simplify
 from superscaler.trace.source import source_of
@@ -177,7 +177,7 @@ class Importer:
             "phase": Phase.BACKWARD if is_backward else Phase.FORWARD,
             "module": module_path(stack),
             "source": self._source(node),
-            "nodes": () if seq_nr < 0 else ((seq_nr, call),),
+            "node": None if seq_nr < 0 else Node(seq_nr, call),
             "sums_gradients": bool(meta.get("is_gradient_acc")),
         }
 
@@ -229,19 +229,23 @@ def _is_check(node: fx.Node) -> bool:
 def link_backward(draft: Draft, live: list[int]) -> None:
     """Give every backward operator its forward operator, and the module and line if it has none.
 
-    Of the live forward operators of one autograd node, which share a number, it is the last.
+    Of the live forward operators of one autograd node, which share a number, it is the last in the
+    program's order, also where calls alike became one, which is then part of several nodes.
     """
     last: dict[int, int] = {}
     calls: dict[int, str] = {}
-    for number in live:
+    needed = set(live)
+    for node, number in draft.nodes:
         op = draft.operators[number]
-        if op.phase is Phase.FORWARD and _is_differentiable(draft, op):
-            for seq_nr, call in op.nodes:
-                if calls.setdefault(seq_nr, call) == call:
-                    last[seq_nr] = number
+        if number not in needed or op.phase is not Phase.FORWARD:
+            continue
+        if not _is_differentiable(draft, op):
+            continue
+        if calls.setdefault(node.number, node.call) == node.call:
+            last[node.number] = number
     for op in draft.operators:
-        if op.phase is Phase.BACKWARD and op.nodes and not op.sums_gradients:
-            op.forward = last.get(op.nodes[0][0], -1)
+        if op.phase is Phase.BACKWARD and op.node and not op.sums_gradients:
+            op.forward = last.get(op.node.number, -1)
             _inherit(op, draft.operators[op.forward] if op.forward >= 0 else None)
     _place_sums(draft)
 
