@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 from superscaler.errors import ScheduleError
+from superscaler.schedule.memory import fits
 from superscaler.schedule.problem import Problem
 
 OBJECTIVES = ("makespan", "span")
@@ -60,6 +61,13 @@ def lane_order(problem: Problem, start: Sequence[int]) -> tuple[tuple[int, ...],
     """
     rank = _ranks(problem, start)
     return tuple(tuple(sorted(works, key=rank.__getitem__)) for works in problem.on_lane)
+
+
+def earliest(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
+    """The same order on every lane with nothing later than it has to be; as it was, where memories
+    have no room for that."""
+    early = replay(problem, lane_order(problem, start))
+    return early if fits(problem, early) else tuple(start)
 
 
 def _ranks(problem: Problem, start: Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from ortools.sat.python import cp_model
 from pipelines import pipeline, uniform
 
 from superscaler.schedule.bound import bound_by, limits_of
@@ -10,6 +11,7 @@ from superscaler.schedule.check import check
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Edge, Kind, Problem, Schedule, Work
 from superscaler.schedule.replay import length
+from superscaler.schedule.solver import between as between_module
 from superscaler.schedule.solver import solve
 from superscaler.schedule.solver.between import Between
 from superscaler.schedule.solver.repetend import round_of, shorten_by_rounds
@@ -28,18 +30,23 @@ def swung(problem: Problem) -> list[int]:
     return list(found.start)
 
 
+def between_of(problem: Problem) -> Between:
+    """The list schedule and the bound of a problem."""
+    limits = limits_of(problem)
+    listed = swing(problem, limits, "makespan", 0)
+    assert listed is not None
+    bound = bound_by(problem, limits)
+    return Between(problem, limits, listed, bound, 0, lambda best, bound: None)
+
+
 def repeated(problem: Problem, asks: int = 1000, known: int | None = None) -> Schedule | None:
     """The shortest of rounds and the list schedule, by as many questions; None without rounds.
     `known`: take the list schedule to be as long as this."""
-    limits = limits_of(problem)
-    found = round_of(problem, limits)
+    found = round_of(problem, limits_of(problem))
     if found is None:
         return None
-    listed = swing(problem, limits, "makespan", 0)
-    assert listed is not None
-    listed = replace(listed, length=known or listed.length)
-    bound = bound_by(problem, limits)
-    between = Between(problem, limits, listed, bound, 0, lambda best, bound: None)
+    between = between_of(problem)
+    between.best = replace(between.best, length=known or between.best.length)
     left = iter([8.0] * asks)
     shorten_by_rounds(between, found, lambda: next(left, 0.0))
     return between.best
@@ -96,12 +103,34 @@ def test_shorter_than_list_schedules_where_memory_is_short() -> None:
 
 def test_windows_shorten_and_never_lengthen() -> None:
     problem = uniform(8, 24, latency=1, capacity=4)
-    limits, listed = limits_of(problem), swung(problem)
+    between = between_of(problem)
     turns = iter([1.0, 1.0, 0.0])
-    found = improve_by_windows(problem, limits, listed, 4, SETTINGS, lambda: next(turns))
-    assert check(problem, found) == []
-    assert length(problem, found) < length(problem, listed)
-    assert improve_by_windows(problem, limits, found, 4, SETTINGS, lambda: 0.0) == found
+    improve_by_windows(between, 4, SETTINGS, lambda: next(turns))
+    found = between.best
+    assert check(problem, found.start) == []
+    assert found.made_by == "windows"
+    assert found.length < length(problem, swung(problem))
+    improve_by_windows(between, 4, SETTINGS, lambda: 0.0)
+    assert between.best is found
+
+
+def test_windows_end_when_the_best_is_the_shortest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two windows, and inside one: an answer of another thread stops its solver."""
+    stopped = []
+
+    def run(solver: cp_model.CpSolver, model: cp_model.CpModel) -> cp_model.CpSolverStatus:
+        monkeypatch.setattr(solver, "stop_search", lambda: stopped.append(solver))
+        between._no(between.best.length - 2, is_all=True)
+        assert stopped == []
+        between._no(between.best.length - 1, is_all=True)
+        assert stopped == [solver]
+        return cp_model.UNKNOWN
+
+    monkeypatch.setattr(between_module, "run", run)
+    between = between_of(uniform(8, 24, latency=1, capacity=4))
+    improve_by_windows(between, 4, SETTINGS, lambda: 1.0)
+    assert len(stopped) == 1
+    assert between.open == 0
 
 
 def test_an_update_after_all_microbatches() -> None:

@@ -15,9 +15,8 @@ from ortools.sat.python import cp_model
 
 from superscaler.schedule.bound import Limits
 from superscaler.schedule.check import check
-from superscaler.schedule.memory import fits
 from superscaler.schedule.problem import Problem, Schedule
-from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.replay import earliest, length
 from superscaler.schedule.solver.crossings import crossings
 from superscaler.schedule.solver.decide import Ties, any_by, no_ties
 from superscaler.schedule.solver.run import run, stop
@@ -61,8 +60,7 @@ class Between:
         if question is None:
             return self._no(horizon, is_all)
         solver = Settings(seconds, 1, self.seed).decider()
-        with self._asking(solver, horizon, is_all):
-            status = run(solver, question.cp)
+        status = self._run(solver, question.cp, horizon, is_all)
         if status == cp_model.INFEASIBLE:
             return self._no(horizon, is_all)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -70,12 +68,28 @@ class Between:
         self.found([solver.value(s) for s in question.start], "cp-sat" if is_all else "rounds")
         return True
 
-    @contextmanager
-    def _asking(self, solver: cp_model.CpSolver, horizon: int, is_all: bool) -> Iterator[None]:
+    def improve(
+        self,
+        solver: cp_model.CpSolver,
+        cp: cp_model.CpModel,
+        start: Sequence[cp_model.LinearExprT],
+        made_by: str,
+    ) -> bool:
+        """Takes the best of some schedules, if it is shorter than the best of all until now. Stops
+        when that is known to be the shortest."""
+        status = self._run(solver, cp, self.best.length - 1, is_all=False)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return False
+        return self.found([solver.value(s) for s in start], made_by)
+
+    def _run(
+        self, solver: cp_model.CpSolver, cp: cp_model.CpModel, horizon: int, is_all: bool
+    ) -> cp_model.CpSolverStatus:
+        """`run`, as one of those that an answer may stop."""
         with self.lock:
             self.asked[solver] = horizon, is_all
         try:
-            yield
+            return run(solver, cp)
         finally:
             with self.lock:
                 del self.asked[solver]
@@ -90,9 +104,7 @@ class Between:
 
     def found(self, start: Sequence[int], made_by: str) -> bool:
         """Takes a schedule, with nothing later than it has to be, if it is shorter."""
-        early = replay(self.problem, lane_order(self.problem, start))
-        if not fits(self.problem, early):
-            early = tuple(start)
+        early = earliest(self.problem, start)
         size = length(self.problem, early)
         with self.lock:
             if size >= self.best.length or check(self.problem, early):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
+import networkx as nx
 from ortools.sat.python import cp_model
 
 from superscaler.schedule.links import Links, reverse
@@ -87,16 +88,11 @@ def _is_across(problem: Problem, work: int) -> bool:
 
 def _all_before(links: Links) -> list[int]:
     """Per work a bit set of the works that come before it."""
-    waiting = [0] * len(links.after)
-    for waits in links.after:
-        for b, _ in waits:
-            waiting[b] += 1
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(links.after)))
+    graph.add_edges_from((a, b) for a, waits in enumerate(links.after) for b, _ in waits)
     before = [0] * len(links.after)
-    ready = [w for w, n in enumerate(waiting) if not n]
-    for w in ready:
-        for b, _ in links.after[w]:
-            before[b] |= before[w] | 1 << w
-            waiting[b] -= 1
-            if not waiting[b]:
-                ready.append(b)
+    for a in nx.topological_sort(graph):
+        for b in graph[a]:
+            before[b] |= before[a] | 1 << a
     return before

@@ -14,11 +14,11 @@ from superscaler.schedule.check import require
 from superscaler.schedule.memory import fits
 from superscaler.schedule.portfolio import portfolio
 from superscaler.schedule.problem import Problem, Schedule
-from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.replay import earliest, length
 from superscaler.schedule.solver.between import Between
 from superscaler.schedule.solver.horizon import span_horizon
 from superscaler.schedule.solver.infeasible import cannot_fit, memory_error
-from superscaler.schedule.solver.model import build_model
+from superscaler.schedule.solver.model import Model, build_model
 from superscaler.schedule.solver.repetend import Round, round_of, shorten_by_rounds
 from superscaler.schedule.solver.run import run
 from superscaler.schedule.solver.settings import Settings
@@ -143,9 +143,7 @@ class _Search:
             solver = Settings(left, self.workers, self.seed).solver()
             status = run(solver, model.cp)
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-                start = self.earliest([solver.value(v) for v in model.start])
-                size = length(self.problem, start, self.objective)
-                return Schedule(start, size, 0, "feasible", "cp-sat")
+                return self.solved(solver, model, 0)
         raise memory_error(self.problem, known, status == cp_model.INFEASIBLE)
 
     def round(self, listed: Schedule | None) -> Round | None:
@@ -177,15 +175,7 @@ class _Search:
             return
         shorten_by_rounds(between, found, lambda: self.until(REPEATING))
         settings = Settings(self.time_limit_s, max(1, self.workers - 1), self.seed)
-        narrowed = improve_by_windows(
-            self.problem,
-            self.limits,
-            between.best.start,
-            found.size,
-            settings,
-            lambda: self.until(IN_WINDOWS),
-        )
-        between.found(narrowed, "windows")
+        improve_by_windows(between, found.size, settings, lambda: self.until(IN_WINDOWS))
 
     def until(self, share: float) -> float:
         """Seconds until this share of the time is over."""
@@ -230,13 +220,18 @@ class _Search:
             ended = f"no better order than the best known one was found in {self.seconds:.1f} s"
             return _unproven(best, self.bound, ended)
         proven = max(self.bound, round(solver.best_objective_bound))
-        start = self.earliest([solver.value(v) for v in model.start])
-        size = length(self.problem, start, self.objective)
-        if size < best.length:
-            best = Schedule(start, size, proven, "feasible", "cp-sat")
+        best = min(best, self.solved(solver, model, proven), key=lambda s: s.length)
         if best.length <= proven:
             return replace(best, bound=proven, status="optimal")
         return _unproven(best, proven, "the time limit ended the search")
+
+    def solved(self, solver: cp_model.CpSolver, model: Model, bound: int) -> Schedule:
+        """What CP-SAT found; for the makespan with nothing later than it has to be."""
+        start = tuple(solver.value(v) for v in model.start)
+        if self.objective == "makespan":
+            start = earliest(self.problem, start)
+        size = length(self.problem, start, self.objective)
+        return Schedule(start, size, bound, "feasible", "cp-sat")
 
     def judged(self, best: Schedule) -> Schedule:
         """With what is proven of it."""
@@ -245,13 +240,6 @@ class _Search:
             best = replace(best, status="optimal", notes=())
             bound = best.length
         return replace(best, bound=bound, seconds=self.seconds)
-
-    def earliest(self, start: Sequence[int]) -> tuple[int, ...]:
-        """The same order on every lane with nothing later than it has to be, if it still fits."""
-        if self.objective != "makespan":
-            return tuple(start)
-        early = replay(self.problem, lane_order(self.problem, start))
-        return early if fits(self.problem, early) else tuple(start)
 
 
 class _Clock(cp_model.CpSolverSolutionCallback):

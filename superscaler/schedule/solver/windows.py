@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from ortools.sat.python import cp_model
 
 from superscaler.schedule.bound import Limits
-from superscaler.schedule.memory import fits
 from superscaler.schedule.problem import Problem
-from superscaler.schedule.replay import lane_order, length, replay
-from superscaler.schedule.solver.run import run
+from superscaler.schedule.replay import length
+from superscaler.schedule.solver.between import Between
 from superscaler.schedule.solver.settings import Settings
 
 EACH = 0.12  # the share of the time that one window may take
@@ -24,30 +23,23 @@ WIDTHS = (2, 3)  # rounds in a window: those that run at once, then one more
 
 
 def improve_by_windows(
-    problem: Problem,
-    limits: Limits,
-    start: Sequence[int],
-    size: int,
-    settings: Settings,
-    seconds_left: Callable[[], float],
-) -> list[int]:
-    """A schedule no longer than the given one: windows of a few rounds of `size` microbatches, at
-    both ends first, until none helps or no seconds are left. Its memories must be decided by links.
+    between: Between, size: int, settings: Settings, seconds_left: Callable[[], float]
+) -> None:
+    """Shortens the best schedule: windows of a few rounds of `size` microbatches, at both ends
+    first, until none helps, it is the shortest, or no seconds are left. Its memories must be
+    decided by links.
     """
-    count = 1 + max(w.microbatch for w in problem.works)
-    best = list(start)
+    count = 1 + max(w.microbatch for w in between.problem.works)
     is_better = True
     while is_better:
         is_better = False
-        for first, end in _windows(count, size):
+        for window in _windows(count, size):
             left = seconds_left()
-            if left <= 0:
-                return best
-            within = settings.within(min(left, settings.time_limit_s * EACH))
-            found = _improved(problem, limits, best, (first, end), within)
-            if length(problem, found) < length(problem, best) and fits(problem, found):
-                best, is_better = found, True
-    return best
+            if left <= 0 or not between.open:
+                return
+            cp, starts = _shortest(between.problem, between.limits, between.best.start, window)
+            solver = settings.within(min(left, settings.time_limit_s * EACH)).solver()
+            is_better |= between.improve(solver, cp, starts, "windows")
 
 
 def _windows(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -58,27 +50,11 @@ def _windows(count: int, size: int) -> Iterator[tuple[int, int]]:
         yield from sorted(((f, f + wide) for f in firsts), key=lambda w: min(w[0], count - w[1]))
 
 
-def _improved(
-    problem: Problem,
-    limits: Limits,
-    start: list[int],
-    window: tuple[int, int],
-    settings: Settings,
-) -> list[int]:
-    """A schedule that is the same before the window; the given one if none is found."""
-    cp, variables, length_of = _model(problem, limits, start, window)
-    cp.minimize(length_of)
-    solver = settings.solver()
-    if run(solver, cp) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return start
-    found = [solver.value(v) for v in variables]
-    return list(replay(problem, lane_order(problem, found)))
-
-
-def _model(
-    problem: Problem, limits: Limits, start: list[int], window: tuple[int, int]
-) -> tuple[cp_model.CpModel, list[cp_model.LinearExprT], cp_model.IntVar]:
-    """The constraints between what moves and what does not, the starts, and the length."""
+def _shortest(
+    problem: Problem, limits: Limits, start: Sequence[int], window: tuple[int, int]
+) -> tuple[cp_model.CpModel, list[cp_model.LinearExprT]]:
+    """A model whose least is the shortest schedule that is the same before the window; the starts.
+    """
     cp = cp_model.CpModel()
     most = length(problem, start)
     starts = _starts(cp, problem, limits, start, window)
@@ -99,14 +75,15 @@ def _model(
                 lanes[lane].append(run)
     for runs in lanes.values():
         cp.add_no_overlap(runs)
-    return cp, starts, total
+    cp.minimize(total)
+    return cp, starts
 
 
 def _starts(
     cp: cp_model.CpModel,
     problem: Problem,
     limits: Limits,
-    start: list[int],
+    start: Sequence[int],
     window: tuple[int, int],
 ) -> list[cp_model.LinearExprT]:
     """start_i as it was before the window, as it was less one number after it, free inside."""
