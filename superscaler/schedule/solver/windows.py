@@ -53,8 +53,7 @@ def _windows(count: int, size: int) -> Iterator[tuple[int, int]]:
 def _shortest(
     problem: Problem, limits: Limits, start: Sequence[int], window: tuple[int, int]
 ) -> tuple[cp_model.CpModel, list[cp_model.LinearExprT]]:
-    """A model whose least is the shortest schedule that is the same before the window; the starts.
-    """
+    """A model of schedules that are the same before the window, to minimize; their starts."""
     cp = cp_model.CpModel()
     most = length(problem, start)
     starts = _starts(cp, problem, limits, start, window)
