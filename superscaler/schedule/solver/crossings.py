@@ -88,7 +88,7 @@ def _is_across(problem: Problem, work: int) -> bool:
 
 def _all_before(links: Links) -> list[int]:
     """Per work a bit set of the works that come before it."""
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(range(len(links.after)))
     graph.add_edges_from((a, b) for a, waits in enumerate(links.after) for b, _ in waits)
     before = [0] * len(links.after)
