@@ -256,6 +256,20 @@ def test_an_answer_stops_what_it_settles() -> None:
     assert stopped == ["below", "all, known"]
 
 
+def test_two_threads_ask_for_different_lengths() -> None:
+    asked = between(uniform(8, 48, latency=1, capacity=4))
+    bound, step = asked.bound, 30.0
+    assert asked.open > 2 * step
+    assert asked._next_horizon(step) == bound + 30
+    asked.asked = {cp_model.CpSolver(): (bound + 30, True)}
+    assert asked._next_horizon(step) == bound + 10
+    assert asked._next_horizon(step / 2) == bound + 15
+    asked.asked = {cp_model.CpSolver(): (bound + 30, False)}  # of some schedules alone
+    assert asked._next_horizon(step) == bound + 30
+    asked.bound = asked.best.length - 5
+    assert asked._next_horizon(step) == asked.bound + 2
+
+
 def test_the_other_thread_stops_at_the_end_and_its_errors_come_out() -> None:
     asked = between(uniform(8, 48, latency=1, capacity=4))
     with asked.raising(lambda: 1000.0):
@@ -289,6 +303,14 @@ def test_one_thread_raises_the_bound_after_rounds() -> None:
     bound = bound_by(problem, limits_of(problem))
     with pytest.raises(Raised):
         solve(problem, time_limit_s=60, workers=1, progress=told)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rounds_that_are_not_the_shortest_say_so(workers: int) -> None:
+    found = solve(uniform(8, 48, latency=1, capacity=4), time_limit_s=0.5, workers=workers)
+    assert found.bound < found.length
+    assert found.status == "feasible"
+    assert "the time limit ended the search" in found.notes[0]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -24,7 +24,8 @@ from superscaler.schedule.solver.settings import Settings
 
 FIRST = 1 / 8  # of what is between: the part that the first question for the bound is about
 NEAR = 0.0095  # of the bound: a schedule that is longer by this much is near enough
-LONGEST = 0.6  # the share of the time left that one question may take
+LESS = 3  # times less is asked for where there was no answer
+LONGEST = 0.6  # the share of the time left that one question may take; one for less takes all
 
 SecondsLeft = Callable[[], float]
 Tell = Callable[[int, int], None]  # of the best length and the bound
@@ -124,7 +125,7 @@ class Between:
     def raising(self, seconds_left: SecondsLeft) -> Iterator[None]:
         """Raises the bound in another thread meanwhile."""
         with ThreadPoolExecutor(1) as pool:
-            raised = pool.submit(self.raise_bound, seconds_left)
+            raised = pool.submit(self.raise_bound, seconds_left, FIRST)
             try:
                 yield
             finally:
@@ -136,12 +137,22 @@ class Between:
         with self.lock:
             return list(self.asked)
 
-    def raise_bound(self, seconds_left: SecondsLeft) -> None:
-        """Asks for a little more than the bound, then for what is near enough to it, and for less
-        where there was no answer."""
-        step = FIRST * self.open
+    def raise_bound(self, seconds_left: SecondsLeft, first: float | None = None) -> None:
+        """Asks for what is near enough to the bound (at first for this part of what is open), and
+        for less where there was no answer. Two threads that do so ask for different lengths."""
+        step, share = NEAR * self.bound if first is None else first * self.open, LONGEST
         while self.open > 0 and (left := seconds_left()) > 0 and not self.is_over:
-            with self.lock:
-                horizon = self.bound + int(min(step, self.open / 2))
-            answer = self.ask(horizon, left * LONGEST)
-            step = step / 3 if answer is None else NEAR * self.bound
+            answer = self.ask(self._next_horizon(step), left * share)
+            if answer is None:
+                step, share = step / LESS, 1.0
+            else:
+                step, share = NEAR * self.bound, LONGEST
+
+    def _next_horizon(self, step: float) -> int:
+        """`step` more than the bound, at most half of what is open; less than what is asked now."""
+        with self.lock:
+            asked = [horizon - self.bound for horizon, is_all in self.asked.values() if is_all]
+            least = min((more for more in asked if more > 0), default=None)
+            if least is not None and step >= least:
+                step = least / LESS
+            return self.bound + int(min(step, self.open / 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from ortools.sat.python import cp_model
@@ -26,10 +27,11 @@ from superscaler.schedule.solver.swing import swing
 from superscaler.schedule.solver.windows import improve_by_windows
 
 REPEATING = 0.8  # the share of the time after which rounds that repeat are not looked for
-IN_WINDOWS = 0.9  # after which windows end
+IN_WINDOWS = 0.12  # the share of the time that windows may take
 NEAR = 0.5  # the share of the time left that looks, for the span, at what ends no later than known
 GAP = 0.005  # of the best known schedule, from which on these are tried
 
+ENDED = "the time limit ended the search"
 OBJECTIVES = ("makespan", "span")
 
 
@@ -74,10 +76,10 @@ def solve(
     if listed is None or found is None:
         best = search.best_known(listed, hints)
         search.tell(best.length, search.bound)
+        if best.length > search.bound:
+            best = search.improve(best)
     else:
         best = search.by_rounds(found, listed, hints)
-    if best.length > search.bound:
-        best = search.improve(best)
     require(problem, best.start)
     return search.judged(best)
 
@@ -157,16 +159,13 @@ class _Search:
         self, found: Round, listed: Schedule, hints: Sequence[Schedule] | None
     ) -> Schedule:
         """The best known schedule or a shorter one, made of rounds that repeat, and windows on it.
-        The bound is raised at the same time, if there may be two threads, else afterwards."""
+        The bound is raised at the same time, if there may be two threads, and afterwards."""
         between = Between(self.problem, self.limits, listed, self.bound, self.seed, self.tell)
-        if self.workers > 1:
-            with between.raising(lambda: self.until(1.0)):
-                self.shorten(between, found, self.best_known(listed, hints))
-        else:
+        with between.raising(lambda: self.until(1.0)) if self.workers > 1 else nullcontext():
             self.shorten(between, found, self.best_known(listed, hints))
             between.raise_bound(lambda: self.until(1.0))
         self.bound = between.bound
-        return between.best
+        return _unproven(between.best, self.bound, ENDED) if between.open else between.best
 
     def shorten(self, between: Between, found: Round, known: Schedule) -> None:
         """By what is known, by rounds, and then by windows."""
@@ -175,7 +174,8 @@ class _Search:
             return
         shorten_by_rounds(between, found, lambda: self.until(REPEATING))
         settings = Settings(self.time_limit_s, max(1, self.workers - 1), self.seed)
-        improve_by_windows(between, found.size, settings, lambda: self.until(IN_WINDOWS))
+        end = self.seconds / self.time_limit_s + IN_WINDOWS
+        improve_by_windows(between, found.size, settings, lambda: self.until(end))
 
     def until(self, share: float) -> float:
         """Seconds until this share of the time is over."""
@@ -223,7 +223,7 @@ class _Search:
         best = min(best, self.solved(solver, model, proven), key=lambda s: s.length)
         if best.length <= proven:
             return replace(best, bound=proven, status="optimal")
-        return _unproven(best, proven, "the time limit ended the search")
+        return _unproven(best, proven, ENDED)
 
     def solved(self, solver: cp_model.CpSolver, model: Model, bound: int) -> Schedule:
         """What CP-SAT found; for the makespan with nothing later than it has to be."""
