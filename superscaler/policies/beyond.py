@@ -88,7 +88,9 @@ def interlaced(
     their steps between those of the other layers.
 
     `embedding` and `head` are module patterns, separated by spaces; a tied head too is named.
-    Source: SuperScaler, arXiv 2301.08984 (interlaced pipeline).
+    `zero` (0 to 3) shards the optimizer over dp, as in `hybrid`; `recompute` has patterns of
+    modules that run again in the backward. Source: SuperScaler, arXiv 2301.08984 (interlaced
+    pipeline).
     """
     check_pipeline("interlaced", microbatches, order, dp=dp, tp=tp, pp=pp)
     check_patterns("interlaced", embedding=embedding)
@@ -149,7 +151,9 @@ def three_f_one_b(
     gradient: several forwards of each stage to one backward.
 
     Stage s has its share of the `count` modules `layers.0`, `layers.1`, ...; the first and the last
-    stage also those that `first` and `last` name. Source: SuperScaler, arXiv 2301.08984 (3F1B).
+    stage also those that `first` and `last` name. `zero` (0 to 3) shards the optimizer over dp, as
+    in `hybrid`; `recompute` has patterns of modules that run again in the backward.
+    Source: SuperScaler, arXiv 2301.08984 (3F1B).
     """
     check_pipeline("three_f_one_b", microbatches, order, dp=dp, tp=tp, pp=pp)
     check_size("three_f_one_b", count=count)
