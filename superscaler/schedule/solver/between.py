@@ -7,6 +7,7 @@ answer has settled is stopped.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from superscaler.schedule.solver.settings import Settings
 FIRST = 1 / 8  # of what is between: the part that the first question for the bound is about
 NEAR = 0.0095  # of the bound: a schedule that is longer by this much is near enough
 LESS = 3  # times less is asked for where there was no answer
-LONGEST = 0.6  # the share of the time left that one question may take; one for less takes all
+LONGEST = 0.8  # the share of the time left that one question may take; one for less takes all
 
 SecondsLeft = Callable[[], float]
 Tell = Callable[[int, int], None]  # of the best length and the bound
@@ -54,12 +55,14 @@ class Between:
         the time, or if it does not matter any more."""
         if seconds <= 0:
             return None
-        is_all = ties is None
+        until, is_all = time.perf_counter() + seconds, ties is None
         question = any_by(
             self.problem, self.limits, horizon, self.pairs, ties or no_ties(self.problem)
         )
         if question is None:
             return self._no(horizon, is_all)
+        if (seconds := until - time.perf_counter()) <= 0:
+            return None
         solver = Settings(seconds, 1, self.seed).decider()
         status = self._run(solver, question.cp, horizon, is_all)
         if status == cp_model.INFEASIBLE:
