@@ -10,7 +10,7 @@ from superscaler.errors import ScheduleError
 from superscaler.schedule.check import check
 from superscaler.schedule.memory import peaks
 from superscaler.schedule.problem import Edge, Hold, Kind, Lane, Memory, Problem, Work
-from superscaler.schedule.replay import lane_order, length, replay
+from superscaler.schedule.replay import earliest, lane_order, length, replay
 
 
 def chain(*durations: int, lanes: int = 1) -> Problem:
@@ -97,3 +97,11 @@ def test_peaks_count_what_ends_before_what_begins() -> None:
     )
     assert peaks(problem, (0, 2, 4)) == (1 + 4 + 2,)
     assert peaks(problem, (2, 4, 0)) == (1 + 4,)  # the last hold is over when it begins
+
+
+@pytest.mark.parametrize(("capacity", "expected"), [(1, (0, 5)), (2, (0, 0))])
+def test_earliest_waits_for_memory(capacity: int, expected: tuple[int, int]) -> None:
+    """Two works without an edge, of which a memory may have room for one at a time."""
+    holds = tuple(Hold(0, 1, (w,), (w,)) for w in (0, 1))
+    problem = replace(chain(5, 2, lanes=2), memories=(Memory((0,), capacity),), holds=holds)
+    assert earliest(problem, (0, 5)) == expected
