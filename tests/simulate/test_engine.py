@@ -90,6 +90,28 @@ def test_ranks_of_one_class_share_too() -> None:
     assert timing.end_us == pytest.approx(12)
 
 
+@pytest.mark.parametrize(("cores", "end"), [(2, 8.0), (3, 16 / 3), (4, 4.0)])
+def test_communication_takes_cores_too(cores: int, end: float) -> None:
+    """A rank that takes part in a collective keeps a core as busy as one that computes."""
+    scripts = [script("s0", "w0"), script("s0", "w0"), script(4), script(4)]
+    hosts: list[Host | None] = [Host(cores, dict.fromkeys(range(4), 1))] * 4
+    timing = run(scripts, [collective(4, (0, 0), (1, 0))], hosts)
+    assert [actions[-1].end for actions in timing.actions] == pytest.approx([end] * 4)
+    assert (timing.meetings[0].start, timing.meetings[0].end) == pytest.approx((0, end))
+
+
+def test_on_shared_cores_the_next_communication_waits_for_the_lane() -> None:
+    scripts = [script("s0", "s1", "w0", "w1"), script("s0", "s1", "w0", "w1"), script(3)]
+    hosts: list[Host | None] = [Host(2, dict.fromkeys(range(3), 1))] * 3
+    met = [collective(2, (0, 0), (1, 0)), collective(2, (0, 1), (1, 1))]
+    timing = run(scripts, met, hosts)
+    # 2/3 of a core each until the work is over at 4.5: 2 us of the first, 1 of 2 of the second.
+    assert [s.ready for s in timing.meetings] == [0, 0]
+    assert [s.start for s in timing.meetings] == pytest.approx([0, 3])
+    assert [s.end for s in timing.meetings] == pytest.approx([3, 5.5])
+    assert timing.actions[2][-1].end == pytest.approx(4.5)
+
+
 def test_a_host_with_cores_enough_slows_nobody() -> None:
     timing = run([script(6), script(2)], [], [Host(2, {0: 1, 1: 1})] * 2)
     assert [actions[-1].end for actions in timing.actions] == [6, 2]

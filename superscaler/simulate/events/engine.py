@@ -2,14 +2,14 @@
 
 A rank does its script's actions in order. A communication is ready when all that take part have
 started it, and occupies one lane of each: it begins when these are free, those that are ready
-first go first. Whoever waits for it goes on when it is over. Ranks on a host with fewer cores
-than ranks that compute get equal shares of them.
+first go first. Whoever waits for it goes on when it is over. On a host with fewer cores than ranks,
+all that compute and all that communicate (which processors do there) get equal shares of the cores.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,15 +80,17 @@ class _Engine:
     now: float = 0.0
     done: list[list[Span]] = field(default_factory=list)
     spans: list[Span | None] = field(default_factory=list)
-    free: dict[tuple[int, str], float] = field(default_factory=dict)
+    queues: dict[tuple[int, str], deque[int]] = field(default_factory=dict)  # lane -> meetings
     events: list[tuple[float, int, int]] = field(default_factory=list)  # us, kind, number
     began: dict[int, float] = field(default_factory=dict)  # class -> start of its work
-    left: dict[int, float] = field(default_factory=dict)  # of work on shared cores
+    left: dict[int, float] = field(default_factory=dict)  # of work on shared cores: by class, and
+    # of communication: by ~ number of the meeting
     blocked: dict[int, tuple[int, int]] = field(default_factory=dict)  # class -> what it awaits
 
     def __post_init__(self) -> None:
         self.done = [[] for _ in self.scripts]
         self.spans = [None] * len(self.meetings)
+        self.ready = [0.0] * len(self.meetings)
         self.missing = [len(m.parts) for m in self.meetings]
         self.starts: dict[tuple[int, int], list[int]] = {}  # posting -> its meetings
         self.awaited: dict[tuple[int, int], list[int]] = {}  # those that a wait for it is for
@@ -102,7 +104,7 @@ class _Engine:
 
     def step(self) -> bool:
         """Go to the next moment at which something ends; False when there is none."""
-        shares = {who: self._share(who) for who in self.left}
+        shares = self._shares()
         moments = [self.now + self.left[who] / share for who, share in shares.items()]
         moments += [self.events[0][0]] if self.events else []
         if not moments:
@@ -113,21 +115,28 @@ class _Engine:
             self.left[who] = max(0.0, self.left[who] - (self.now - before) * share)
         for who in over:
             del self.left[who]
+        met = [~who for who in over if who < 0]
+        over = [who for who in over if who >= 0]
         while self.events and self.events[0][0] <= self.now:
             _, is_meeting, number = heapq.heappop(self.events)
-            over += self._released_by(number) if is_meeting else [number]
+            (met if is_meeting else over).append(number)
+        for number in met:
+            over += self._released_by(number)
         for who in over:
             self._end(who, self.began.pop(who))
-        self.advance(sorted(over))
+        self.advance(sorted(over), [n for number in met for n in self._next_on(number)])
         return True
 
-    def advance(self, classes: Sequence[int]) -> None:
-        """Let classes do what they can do now; then begin the communications that are ready."""
+    def advance(self, classes: Sequence[int], waiting: Sequence[int] = ()) -> None:
+        """Let classes do what they can do now; then begin the communications that are ready, and of
+        those that were `waiting` for lanes the ones that have them."""
+        for number in waiting:
+            self._begin_if_free(number)
         ready: list[int] = []
         for who in classes:
             self._advance(who, ready)
         for number in sorted(ready, key=lambda n: self.meetings[n].parts):
-            self._begin(number)
+            self._queue(number)
 
     def _advance(self, who: int, ready: list[int]) -> None:
         script = self.scripts[who]
@@ -150,18 +159,34 @@ class _Engine:
 
     def _work(self, who: int, action: Compute) -> None:
         self.began[who] = self.now
-        host = self.hosts[who]
-        if host is not None and sum(host.ranks.values()) > host.cores:
+        if self._is_shared(who):
             self.left[who] = action.us
         else:
             heapq.heappush(self.events, (self.now + action.us, 0, who))
 
-    def _share(self, who: int) -> float:
-        """The share of a core that a rank of the class gets."""
+    def _is_shared(self, who: int) -> bool:
+        """Whether the class is on a host with fewer cores than ranks."""
         host = self.hosts[who]
-        assert host is not None
-        running = sum(host.ranks.get(other, 0) for other in self.left)
-        return min(1.0, host.cores / running)
+        return host is not None and sum(host.ranks.values()) > host.cores
+
+    def _shares(self) -> dict[int, float]:
+        """The shares of a core that the ranks of classes and meetings get: all on a host the same,
+        and a meeting the least of those of its parts."""
+        if not self.left:
+            return {}
+        busy = [who for work in self.left for who in self._classes(work)]
+        shares = {}
+        for work in self.left:
+            hosts = [host for who in self._classes(work) if (host := self.hosts[who]) is not None]
+            most = max(sum(h.ranks.get(other, 0) for other in busy) / h.cores for h in hosts)
+            shares[work] = 1.0 / max(1.0, most)
+        return shares
+
+    def _classes(self, work: int) -> tuple[int, ...]:
+        """The classes that work on shared cores, or a communication there, keeps busy."""
+        if work >= 0:
+            return (work,)
+        return tuple(dict.fromkeys(who for who, _, _ in self.meetings[~work].parts))
 
     def _end(self, who: int, began: float) -> None:
         self.done[who].append(Span(began, began, self.now))
@@ -174,21 +199,45 @@ class _Engine:
             if not self.missing[number]:
                 ready.append(number)
 
-    def _begin(self, number: int) -> None:
-        """A communication for which all have come takes its lanes."""
+    def _queue(self, number: int) -> None:
+        """A communication for which all have come waits for its lanes."""
+        self.ready[number] = self.now
+        for lane in self._lanes(number):
+            self.queues.setdefault(lane, deque()).append(number)
+        self._begin_if_free(number)
+
+    def _begin_if_free(self, number: int) -> None:
+        """It takes its lanes where it is the first on all of them."""
         meeting = self.meetings[number]
-        lanes = {(who, meeting.lane) for who, _, _ in meeting.parts}
-        start = max([self.now, *(self.free.get(lane, 0.0) for lane in lanes)])
-        end = start + meeting.us
-        self.spans[number] = Span(self.now, start, end)
-        for lane in lanes:
-            self.free[lane] = end
-        heapq.heappush(self.events, (end, 1, number))
+        if self.spans[number] or any(
+            self.queues[lane][0] != number for lane in self._lanes(number)
+        ):
+            return
+        self.spans[number] = Span(self.ready[number], self.now, self.now)
+        if any(self._is_shared(who) for who, _, _ in meeting.parts):
+            self.left[~number] = meeting.us
+        else:
+            heapq.heappush(self.events, (self.now + meeting.us, 1, number))
+
+    def _next_on(self, number: int) -> list[int]:
+        """It is over: those that are first on its lanes now."""
+        found = []
+        for lane in self._lanes(number):
+            queue = self.queues[lane]
+            queue.popleft()
+            found += [queue[0]] if queue else []
+        return list(dict.fromkeys(found))
+
+    def _lanes(self, number: int) -> list[tuple[int, str]]:
+        meeting = self.meetings[number]
+        return list(dict.fromkeys((who, meeting.lane) for who, _, _ in meeting.parts))
 
     def _released_by(self, number: int) -> list[int]:
         """The classes that a communication was the last to keep waiting; it is over."""
         found = []
-        meeting = self.meetings[number]
+        meeting, span = self.meetings[number], self.spans[number]
+        assert span is not None
+        self.spans[number] = Span(span.ready, span.start, self.now)
         for i in meeting.receivers:
             who, post, _ = meeting.parts[i]
             self.under_way[who, post] -= 1
