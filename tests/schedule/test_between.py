@@ -221,6 +221,14 @@ def test_no_time_is_no_answer() -> None:
     assert asked.ask(asked.bound, 0.0) is None
 
 
+def test_making_a_question_counts_as_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("superscaler.schedule.solver.between.run")
+    asked = between(uniform(4, 14, capacity=2))
+    assert asked.ask(asked.best.length - 1, 1e-6) is None
+    with pytest.raises(NameError):
+        asked.ask(asked.best.length - 1, LONG)
+
+
 def test_only_valid_and_shorter_schedules_are_taken() -> None:
     problem = uniform(4, 14, capacity=2)
     asked = between(problem)

@@ -1,5 +1,7 @@
 """Greedy schedules: what is asked for, and of what."""
 
+from fractions import Fraction
+
 import pytest
 from pipelines import uniform
 
@@ -40,3 +42,18 @@ def test_what_is_held_already_does_not_wait_for_memory() -> None:
         (Hold(0, 1, (0, 2), (3,)), Hold(0, 1, (1,), (4,))),
     )
     assert greedy(problem, Rule(ahead=None)) == (0, 15, 5, 10, 20)
+
+
+@pytest.mark.parametrize(
+    "rule", [Rule(), Rule(Fraction(1, 2)), Rule(Fraction(1, 2), patience=Fraction(1))]
+)
+@pytest.mark.parametrize("per_device", [1, 2])
+def test_the_same_as_when_all_are_asked_about(
+    rule: Rule, per_device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one stage or two on a lane, with and without patience."""
+    problem = uniform(4, 12, latency=1, per_device=per_device, capacity=16)
+    found = greedy(problem, rule)
+    assert found is not None
+    monkeypatch.setattr(module._Run, "_alike", lambda run: list(range(len(problem.works))))
+    assert greedy(problem, rule) == found
