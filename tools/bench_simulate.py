@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import superscaler as ss
 from superscaler.cluster import Cluster, Device
-from superscaler.cluster.measure import measure_device, measure_links, measured_cluster
+from superscaler.cluster.measure import measure_device, measured_cluster
 from superscaler.cluster.profile import LinkTime, Profile
 from superscaler.compiler import CompiledProgram
+from superscaler.measure.links import measure_links
 from superscaler.measure.steps import CORES, Job, RealSteps, run_real_steps
 from superscaler.simulate.simulation import Simulation
 from superscaler.workload import Workload, load_workload

@@ -138,13 +138,9 @@ def _measure(
     ranks: str | None,
 ) -> None:
     """Writes the profile of this machine, and the cluster."""
-    from superscaler.cluster.measure import (
-        measure_device,
-        measure_links,
-        measured_cluster,
-        possible,
-    )
+    from superscaler.cluster.measure import measure_device, measured_cluster
     from superscaler.cluster.profile import Profile
+    from superscaler.measure.links import measure_links, possible
 
     out, cluster_out = out or OUT, cluster_out or CLUSTER_OUT
     counts = possible(_counts(ranks or RANKS))

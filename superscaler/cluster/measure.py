@@ -1,29 +1,22 @@
-"""Measure: how fast the machine at hand is: its links between processes, arithmetic and memory."""
+"""Measure: how fast the machine at hand computes and copies, and the cluster that it is."""
 
 from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from superscaler.cluster.cluster import LINKS, Cluster
 from superscaler.cluster.machine import Device, Host, Link
 from superscaler.cluster.profile import LinkTime
 from superscaler.dtypes import dtype_name
 
-SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 22)  # bytes
 REPEATS = 7
-LINK_REPEATS = 40
-LINK = {"cpu": "gloo", "cuda": "nvlink"}
 # What GPUs that ship as clusters call themselves: `NVIDIA H100 80GB HBM3`, `Tesla V100-SXM2-32GB`.
 KINDS = {
     ("v100", "32gb"): "v100-32g",
@@ -49,28 +42,8 @@ def gpu_kind(name: str) -> str:
     return low.replace(" ", "-")
 
 
-def possible(counts: Sequence[int]) -> tuple[int, ...]:
-    """Those numbers of processes that can meet here: NCCL needs a GPU for each."""
-    if not torch.cuda.is_available():
-        return tuple(counts)
-    return tuple(n for n in counts if n <= torch.cuda.device_count())
-
-
 def median_us(call: Callable[[], Any], repeats: int = REPEATS) -> float:
     """The median time of a call, after one that is not counted."""
-    return statistics.median(_times_us(call, repeats))
-
-
-def mean_us(call: Callable[[], Any], repeats: int) -> float:
-    """The mean time of a call, without the slowest: what many such calls take, added up.
-
-    The median says less of messages between processes: Gloo's take one of two times, some tenths
-    of a ms or several ms (seen with two processes on two cores).
-    """
-    return statistics.mean(sorted(_times_us(call, repeats))[:-1])
-
-
-def _times_us(call: Callable[[], Any], repeats: int) -> list[float]:
     call()
     times = []
     for _ in range(repeats):
@@ -79,7 +52,7 @@ def _times_us(call: Callable[[], Any], repeats: int) -> list[float]:
         call()
         _settle()
         times.append((time.perf_counter() - begun) * 1e6)
-    return times
+    return statistics.median(times)
 
 
 def _settle() -> None:
@@ -117,65 +90,6 @@ def _memory_gbytes() -> float:
 def _host_gbytes() -> float:
     pages = Path("/proc/meminfo").read_text().splitlines()[0].split()[1]
     return float(round(int(pages) / 1e6, 1))
-
-
-def measure_links(counts: Sequence[int]) -> tuple[LinkTime, ...]:
-    """Collectives and messages between processes of this machine, for these numbers of them."""
-    found: list[LinkTime] = []
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(_measure_rank, (count, folder), nprocs=count)  # type: ignore[attr-defined, no-untyped-call]
-            found += torch.load(Path(folder) / "times.pt", weights_only=False)
-    return tuple(found)
-
-
-def _measure_rank(rank: int, count: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames what 2.11 has
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    if where == "cuda":
-        torch.cuda.set_device(rank)
-    dist.init_process_group(
-        "nccl" if where == "cuda" else "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=count,
-    )
-    times = []
-    for size in SIZES:
-        for kind, call in _calls(size // 4, rank, count, where).items():
-            dist.barrier()
-            us = mean_us(call, LINK_REPEATS) / (2 if kind == "move" else 1)
-            times.append(LinkTime(kind, LINK[where], count, float(size), round(us, 2)))
-    if rank == 0:
-        torch.save(times, Path(folder) / "times.pt")
-    dist.destroy_process_group()
-
-
-def _calls(numel: int, rank: int, count: int, where: str) -> dict[str, Callable[[], Any]]:
-    """One call of each kind of communication, on `numel` float32 elements as `collective_us` counts
-    bytes."""
-    whole = torch.ones(numel // count * count, device=where)
-    part = torch.ones(numel // count, device=where)
-    calls: dict[str, Callable[[], Any]] = {
-        "all_reduce": lambda: dist.all_reduce(whole),
-        "all_gather": lambda: dist.all_gather_into_tensor(whole, part),
-        "reduce_scatter": lambda: dist.reduce_scatter_tensor(part, whole),
-        "all_to_all": lambda: dist.all_to_all_single(torch.empty_like(whole), whole),
-    }
-    if count == 2:
-        calls["move"] = lambda: _there(whole, rank)
-    return calls
-
-
-def _there(x: torch.Tensor, rank: int) -> None:
-    """A message from rank 0 to rank 1 and back, since a send alone may return before it arrives."""
-    if rank == 0:
-        dist.send(x, 1)
-        dist.recv(x, 1)
-    else:
-        dist.recv(x, 0)
-        dist.send(x, 0)
 
 
 def measure_copy() -> Link:

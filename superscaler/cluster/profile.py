@@ -28,13 +28,18 @@ class OperatorTime:
 
 @dataclass(frozen=True, slots=True)
 class LinkTime:
-    """A measured communication, `num_bytes` as in `collective_us`."""
+    """A measured communication, `num_bytes` as in `collective_us`.
+
+    `busy` is the part of the time in which it kept the link busy and, where processors communicate,
+    one of each rank: Gloo's threads wait for each other the rest of the time.
+    """
 
     kind: str
     link: str
     num_ranks: int
     num_bytes: float
     us: float
+    busy: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Profile:
             [t.work.target, t.work.dtype, t.work.flops, t.work.num_bytes, t.work.shapes, t.us]
             for t in self.operators
         ]
-        links = [[t.kind, t.link, t.num_ranks, t.num_bytes, t.us] for t in self.links]
+        links = [[t.kind, t.link, t.num_ranks, t.num_bytes, t.us, t.busy] for t in self.links]
         lines = [f'"format": {FORMAT}', f'"device": {json.dumps(self.device)}']
         for name, table in (("operators", rows), ("links", links)):
             body = ",\n".join(json.dumps(row) for row in table)
@@ -130,18 +135,30 @@ class Profile:
 
         Raises PlanError when the profile is of another kind of device.
         """
+        times = self._nearest(kind, ranks, cluster)
+        if not times:
+            return None
+        measured, nearest = _between(times, num_bytes), times[0].num_ranks
+        if nearest == len(ranks) or kind == "move":
+            return measured
+        alike = replace(cluster, links=(cluster.link(ranks),))
+        model = collective_us(kind, num_bytes, range(nearest), alike)
+        return measured / model * collective_us(kind, num_bytes, ranks, cluster)
+
+    def busy(self, kind: str, num_bytes: float, ranks: Sequence[int], cluster: Cluster) -> float:
+        """The part of that time in which link and processors are busy; all of it where nothing like
+        it was measured. Raises PlanError as `communication_us` does."""
+        points = sorted((t.num_bytes, t.busy) for t in self._nearest(kind, ranks, cluster))
+        return _factor(points, max(num_bytes, points[0][0])) if points else 1.0
+
+    def _nearest(self, kind: str, ranks: Sequence[int], cluster: Cluster) -> list[LinkTime]:
+        """What was measured of a kind on the ranks' link, in groups nearest to theirs in size."""
         self._require(cluster.device(ranks[0]))
         link, count = cluster.link(ranks), len(ranks)
         times = [t for t in self.links if (t.kind, t.link) == (kind, link.name)]
-        if not times:
-            return None
-        nearest = min({t.num_ranks for t in times}, key=lambda n: (abs(log(n / count)), n))
-        measured = _between([t for t in times if t.num_ranks == nearest], num_bytes)
-        if nearest == count or kind == "move":
-            return measured
-        alike = replace(cluster, links=(link,))
-        model = collective_us(kind, num_bytes, range(nearest), alike)
-        return measured / model * collective_us(kind, num_bytes, ranks, cluster)
+        sizes = {t.num_ranks for t in times}
+        nearest = min(sizes, key=lambda n: (abs(log(n / count)), n), default=0)
+        return [t for t in times if t.num_ranks == nearest]
 
 
 def _operator(row: list[object]) -> OperatorTime:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from superscaler.cluster.operators import OperatorWork
 from superscaler.cluster.profile import OperatorTime
 from superscaler.measure.timer import Timer
 from superscaler.runtime.communicator import Communicator, Ranks, Receives, Sends
@@ -22,7 +23,8 @@ class RankMeter:
     """Runs a rank's step alone and times every kernel, on its local shapes.
 
     What others would send is zeros, and what the rank would get of sums is its own part, so the
-    numbers mean nothing; the times do.
+    numbers mean nothing; the times do. What passes between kernels (the program's own Python) is
+    counted as theirs, the same for each.
     """
 
     def __init__(
@@ -36,19 +38,44 @@ class RankMeter:
         communicator = _Alone(rank, program.world_size)
         self._executor = RankExecutor(program, communicator, optimizer=optimizer)
         self._executor.load_weights(weights)
-        self._timer = _Once()
+        self._steps: list[dict[OperatorWork, list[float]]] = []
+        self._whole_us: list[float] = []
 
     def step(self, batch: Any) -> None:
-        """Run a step; the first one, which makes the optimizer's states, is not timed."""
+        """Run a step as it is and one whose kernels are timed, after one that makes the optimizer's
+        states."""
         if self._executor.step_number == 0:
             self._executor.step(batch)
-        with self._timer:
+        begun = time.perf_counter()
+        self._executor.step(batch)
+        self._whole_us.append((time.perf_counter() - begun) * 1e6)
+        with _Once() as timer:
             self._executor.step(batch)
+        self._steps.append(timer.times)
 
     @property
     def operators(self) -> tuple[OperatorTime, ...]:
-        """The mean time of every kernel so far."""
-        return self._timer.operators(statistics.mean)
+        """The time of every kernel so far."""
+        return kernel_times(self._steps, self._whole_us)
+
+
+def kernel_times(
+    steps: Sequence[Mapping[OperatorWork, list[float]]], whole_us: Sequence[float]
+) -> tuple[OperatorTime, ...]:
+    """The mean time of every kernel in a step, the median of `steps`, each with its part of what
+    steps took (`whole_us`, without being timed) longer than their kernels."""
+    works = dict.fromkeys(work for step in steps for work in step)
+    counts = [sum(len(times) for times in step.values()) for step in steps]
+    kernels_us = [sum(us for times in step.values() for us in times) for step in steps]
+    if not any(counts):
+        return ()
+    longer = statistics.median(whole_us) - statistics.median(kernels_us)
+    between = max(0.0, longer) / statistics.median(counts)
+    found = []
+    for work in works:
+        means = [statistics.mean(step[work]) for step in steps if work in step]
+        found.append(OperatorTime(work, round(statistics.median(means) + between, 3)))
+    return tuple(found)
 
 
 class _Once(Timer):  # type: ignore[no-untyped-call]

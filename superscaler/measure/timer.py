@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import statistics
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,9 +17,9 @@ class Timer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.times: dict[OperatorWork, list[float]] = {}
 
-    def operators(self, average: Callable[[Iterable[float]], float]) -> tuple[OperatorTime, ...]:
-        """An average time of every kernel so far."""
+    def operators(self) -> tuple[OperatorTime, ...]:
+        """The median time of every kernel so far."""
         return tuple(
-            OperatorTime(work, round(average(times), 3))
+            OperatorTime(work, round(statistics.median(times), 3))
             for work, times in sorted(self.times.items(), key=lambda item: str(item[0]))
         )

@@ -66,6 +66,13 @@ class Machine:
             self.collectives[key] = found
         return self.collectives[key]
 
+    def busy(self, kind: str, num_bytes: int, ranks: tuple[int, ...]) -> float:
+        """The part of that time in which lanes, and processors that communicate, are busy; all of
+        it unless the profile knows better."""
+        if kind in COPY_LANES or self.profile is None:
+            return 1.0
+        return float(self.profile.busy(kind, num_bytes, ranks, self.cluster))
+
     def link(self, ranks: tuple[int, ...]) -> str:
         """The name of the slowest link that they communicate over."""
         if ranks not in self.links:

@@ -82,8 +82,29 @@ def test_one_profile_on_two_descriptions_of_a_device() -> None:
         )
 
 
+def test_the_busy_part_of_measured_communication() -> None:
+    """Between measured sizes; that of the nearest number of ranks; all of it if not measured."""
+    cluster = Cluster(8)
+    times = (
+        LinkTime("all_reduce", "nvlink", 2, 1e2, 10, 0.2),
+        LinkTime("all_reduce", "nvlink", 2, 1e4, 90, 0.8),
+        LinkTime("all_reduce", "nvlink", 8, 1e2, 90, 0.5),
+    )
+    profile = Profile("generic", (), times)
+    asked = [(1e0, 2), (1e2, 2), (1e3, 2), (1e4, 2), (1e9, 2), (1e2, 7)]
+    found = [profile.busy("all_reduce", size, range(n), cluster) for size, n in asked]
+    assert found == pytest.approx([0.2, 0.2, 0.4, 0.8, 0.8, 0.5])
+    assert profile.busy("all_gather", 1e3, [0, 1], cluster) == 1.0
+
+
+def test_a_profile_written_before_busy_parts_were_measured(tmp_path: Path) -> None:
+    old = '{"format": 1, "device": "toy", "operators": [], "links": [["move", "nvlink", 2, 8, 3]]}'
+    (tmp_path / "p.json").write_text(old)
+    assert Profile.load(tmp_path / "p.json").links == (LinkTime("move", "nvlink", 2, 8, 3, 1.0),)
+
+
 def test_a_profile_is_read_back(tmp_path: Path) -> None:
-    link = LinkTime("move", "nvlink", 2, 8.0, 3.0)
+    link = LinkTime("move", "nvlink", 2, 8.0, 3.0, 0.25)
     profile = Profile("toy", (OperatorTime(PRODUCT, 1.5),), (link,))
     profile.save(tmp_path / "p.json")
     assert Profile.load(tmp_path / "p.json") == profile

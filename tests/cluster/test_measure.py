@@ -1,13 +1,10 @@
 """What is measured, and the cluster made of it."""
 
-import time
-
 import pytest
-import torch
 
 from superscaler.cluster import Cluster
 from superscaler.cluster.machine import Device
-from superscaler.cluster.measure import gpu_kind, mean_us, measured_cluster, possible
+from superscaler.cluster.measure import gpu_kind, measured_cluster
 from superscaler.cluster.profile import LinkTime
 
 DEVICE = Device("cpu", {"float32": 0.05}, 4.0, 10.0, 5.0)
@@ -30,27 +27,6 @@ def test_a_gpu_is_of_the_kind_that_ships(name: str, kind: str) -> None:
 def test_kinds_are_those_of_shipped_clusters() -> None:
     for name in ("v100-32g-8", "a100-80g", "h100-80g", "h200"):
         assert Cluster.load(name).device(0).kind in name
-
-
-def test_no_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert possible([2, 4]) == (2,)
-
-
-def test_a_mean_is_of_all_calls_but_the_first_and_the_slowest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A median would not know of the one in three that take long."""
-    seconds = [7.0, 1.0, 4.0, 1.0, 1.0, 4.0, 9.0]
-    now = [0.0]
-
-    def call() -> None:
-        now[0] += seconds.pop(0)
-
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    assert mean_us(call, 6) == pytest.approx(11 / 5 * 1e6)
-    assert seconds == []
 
 
 def test_latency_and_bandwidth_from_messages() -> None:

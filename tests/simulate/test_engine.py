@@ -25,8 +25,11 @@ def script(*actions: float | str) -> Script:
     return Script((Call("f", ()),), tuple(made), (posting,) * 9, 0, 0, ())
 
 
-def collective(us: float, *parts: tuple[int, int], lane: str = "link") -> Meeting:
-    return Meeting(tuple((c, p, 0) for c, p in parts), us, lane, tuple(range(len(parts))))
+def collective(
+    us: float, *parts: tuple[int, int], lane: str = "link", busy: float = 1.0
+) -> Meeting:
+    numbered = tuple((c, p, 0) for c, p in parts)
+    return Meeting(numbered, us, lane, tuple(range(len(parts))), busy)
 
 
 def message(us: float, sender: tuple[int, int], receiver: tuple[int, int]) -> Meeting:
@@ -77,6 +80,21 @@ def test_what_is_ready_first_goes_first() -> None:
     assert [(s.start, s.end) for s in timing.meetings] == [(6, 9), (2, 6)]
 
 
+def test_communications_wait_beside_each_other() -> None:
+    """Of 4 us each, 1 us on the lane."""
+    met = [collective(4, (0, n), busy=0.25) for n in range(2)]
+    timing = run([script("s0", "s1", "w0", "w1")], met)
+    assert [s.ready for s in timing.meetings] == [0, 0]
+    assert [(s.start, s.end) for s in timing.meetings] == [(3, 4), (4, 5)]
+    assert spans(timing, 0)[2:] == [(0, 4), (4, 5)]
+
+
+def test_what_waits_less_comes_to_the_lane_first() -> None:
+    met = [collective(4, (0, 0), busy=0.25), collective(2, (0, 1))]
+    timing = run([script("s0", "s1", "w0", "w1")], met)
+    assert [(s.start, s.end) for s in timing.meetings] == [(3, 4), (0, 2)]
+
+
 def test_ranks_share_the_cores_of_a_host() -> None:
     scripts = [script(6), script(2), script(4)]
     hosts: list[Host | None] = [Host(2, {0: 1, 1: 1, 2: 1})] * 3
@@ -98,6 +116,25 @@ def test_communication_takes_cores_too(cores: int, end: float) -> None:
     timing = run(scripts, [collective(4, (0, 0), (1, 0))], hosts)
     assert [actions[-1].end for actions in timing.actions] == pytest.approx([end] * 4)
     assert (timing.meetings[0].start, timing.meetings[0].end) == pytest.approx((0, end))
+
+
+def test_communication_beside_work_takes_of_its_core() -> None:
+    """Two ranks on two cores: both compute while a collective is under way."""
+    scripts = [script("s0", 6, "w0"), script("s0", 6, "w0")]
+    hosts: list[Host | None] = [Host(2, {0: 1, 1: 1})] * 2
+    timing = run(scripts, [collective(4, (0, 0), (1, 0), busy=0.5)], hosts)
+    # From 2 to 6 half a core each, in which the collective has its 2 us and the work 2 of 6.
+    assert (timing.meetings[0].start, timing.meetings[0].end) == pytest.approx((2, 6))
+    assert [actions[-1].end for actions in timing.actions] == pytest.approx([8, 8])
+
+
+def test_communication_that_waits_takes_no_core() -> None:
+    scripts = [script("s0", "w0"), script("s0", "w0"), script(4), script(4)]
+    hosts: list[Host | None] = [Host(2, dict.fromkeys(range(4), 1))] * 4
+    timing = run(scripts, [collective(4, (0, 0), (1, 0), busy=0.25)], hosts)
+    # The work has a core each until 3, then half a core each until both are over.
+    assert (timing.meetings[0].start, timing.meetings[0].end) == pytest.approx((3, 5))
+    assert [actions[-1].end for actions in timing.actions] == pytest.approx([5] * 4)
 
 
 def test_on_shared_cores_the_next_communication_waits_for_the_lane() -> None:

@@ -8,6 +8,8 @@ import pytest
 from subjects import gpt
 
 import superscaler as ss
+from superscaler.cluster.machine import Device, Host
+from superscaler.cluster.profile import LinkTime, Profile
 from superscaler.compiler import CompiledProgram
 from superscaler.errors import SuperScalerError
 from superscaler.simulate.json import read_simulation, simulation_to_json
@@ -75,6 +77,17 @@ def test_slower_links_take_longer() -> None:
     program = compiled("hybrid(dp=2, pp=2, microbatches=2)")
     slow = ss.Cluster.load("a100x16")
     assert program.simulate(slow).exposed_us > program.simulate(CLUSTER).exposed_us
+
+
+def test_links_that_are_busy_for_a_part_of_the_time_leave_cores_to_ranks() -> None:
+    """Four ranks on two cores, with a profile that says how much processors have to do."""
+    cpu = ss.Cluster(4, Device("cpu", {"float32": 0.05}, 8.0, 10.0, 5.0), host=Host(2))
+    program = ss.compile(gpt().graph, "hybrid(tp=2, pp=2, microbatches=2)", cpu)
+    steps = []
+    for busy in (0.25, 1.0):
+        times = (LinkTime("all_reduce", cpu.link_name([0, 1]), 2, 1e3, 3e3, busy),)
+        steps.append(program.simulate(cpu, Profile("cpu", (), times)).step_us)
+    assert steps[0] < 0.95 * steps[1]
 
 
 def test_devices_that_a_plan_leaves_out_wait_for_the_results(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Engine: when everything of a step happens, by discrete events over classes of ranks.
 
 A rank does its script's actions in order. A communication is ready when all that take part have
-started it, and occupies one lane of each: it begins when these are free, those that are ready
-first go first. Whoever waits for it goes on when it is over. On a host with fewer cores than ranks,
-all that compute and all that communicate (which processors do there) get equal shares of the cores.
+started it. It may wait for a part of its time (until threads wake up), and then occupies one lane
+of each: it begins when these are free, those that came first go first. Whoever waits for it goes on
+when it is over. On a host whose processors compute and communicate, all that ask for more cores
+than there are get equal shares.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from superscaler.errors import SimulateError
 from superscaler.simulate.scripts.script import Await, Compute, Script, Start
 
 Part = tuple[int, int, int]  # class, number of the posting in its script, message in it
+_WORK, _MEETING, _WAIT = range(3)  # what ends: a class's work, a meeting, its wait before
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Meeting:
     us: float
     lane: str
     receivers: tuple[int, ...]  # of `parts`: whose wait is for it
+    busy: float = 1.0  # the last part of `us`, which it takes on lanes, and of cores if they do it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class _Engine:
     done: list[list[Span]] = field(default_factory=list)
     spans: list[Span | None] = field(default_factory=list)
     queues: dict[tuple[int, str], deque[int]] = field(default_factory=dict)  # lane -> meetings
-    events: list[tuple[float, int, int]] = field(default_factory=list)  # us, kind, number
+    events: list[tuple[float, int, int]] = field(default_factory=list)  # us, what, number
     began: dict[int, float] = field(default_factory=dict)  # class -> start of its work
     left: dict[int, float] = field(default_factory=dict)  # of work on shared cores: by class, and
     # of communication: by ~ number of the meeting
@@ -110,33 +113,44 @@ class _Engine:
         if not moments:
             return False
         before, self.now = self.now, min(moments)
-        over = [who for (who, share), end in zip(shares.items(), moments) if end <= self.now]
-        for who, share in shares.items():
-            self.left[who] = max(0.0, self.left[who] - (self.now - before) * share)
-        for who in over:
-            del self.left[who]
-        met = [~who for who in over if who < 0]
-        over = [who for who in over if who >= 0]
-        while self.events and self.events[0][0] <= self.now:
-            _, is_meeting, number = heapq.heappop(self.events)
-            (met if is_meeting else over).append(number)
-        for number in met:
-            over += self._released_by(number)
+        done = [work for (work, share), end in zip(shares.items(), moments) if end <= self.now]
+        for work, share in shares.items():
+            self.left[work] = max(0.0, self.left[work] - (self.now - before) * share)
+        for work in done:
+            del self.left[work]
+            self._at(self.now, *((_WORK, work) if work >= 0 else (_MEETING, ~work)))
+        ended = self._ended()
+        over = ended[_WORK] + [who for n in ended[_MEETING] for who in self._released_by(n)]
         for who in over:
             self._end(who, self.began.pop(who))
-        self.advance(sorted(over), [n for number in met for n in self._next_on(number)])
+        for number in ended[_MEETING]:
+            for following in self._next_on(number):
+                self._begin_if_free(following)
+        self._queue(ended[_WAIT])
+        self.advance(sorted(over))
         return True
 
-    def advance(self, classes: Sequence[int], waiting: Sequence[int] = ()) -> None:
-        """Let classes do what they can do now; then begin the communications that are ready, and of
-        those that were `waiting` for lanes the ones that have them."""
-        for number in waiting:
-            self._begin_if_free(number)
+    def _at(self, us: float, what: int, number: int) -> None:
+        heapq.heappush(self.events, (us, what, number))
+
+    def _ended(self) -> dict[int, list[int]]:
+        """The numbers of all that ends now, by what it is."""
+        ended: dict[int, list[int]] = {_WORK: [], _MEETING: [], _WAIT: []}
+        while self.events and self.events[0][0] <= self.now:
+            _, what, number = heapq.heappop(self.events)
+            ended[what].append(number)
+        return ended
+
+    def advance(self, classes: Sequence[int]) -> None:
+        """Let classes do what they can do now; then the communications that are ready."""
         ready: list[int] = []
         for who in classes:
             self._advance(who, ready)
-        for number in sorted(ready, key=lambda n: self.meetings[n].parts):
-            self._queue(number)
+        for number in ready:
+            self.ready[number] = self.now
+            if wait_us := self._wait_us(number):
+                self._at(self.now + wait_us, _WAIT, number)
+        self._queue([number for number in ready if not self._wait_us(number)])
 
     def _advance(self, who: int, ready: list[int]) -> None:
         script = self.scripts[who]
@@ -159,15 +173,10 @@ class _Engine:
 
     def _work(self, who: int, action: Compute) -> None:
         self.began[who] = self.now
-        if self._is_shared(who):
+        if self.hosts[who] is not None:
             self.left[who] = action.us
         else:
-            heapq.heappush(self.events, (self.now + action.us, 0, who))
-
-    def _is_shared(self, who: int) -> bool:
-        """Whether the class is on a host with fewer cores than ranks."""
-        host = self.hosts[who]
-        return host is not None and sum(host.ranks.values()) > host.cores
+            self._at(self.now + action.us, _WORK, who)
 
     def _shares(self) -> dict[int, float]:
         """The shares of a core that the ranks of classes and meetings get: all on a host the same,
@@ -199,12 +208,17 @@ class _Engine:
             if not self.missing[number]:
                 ready.append(number)
 
-    def _queue(self, number: int) -> None:
-        """A communication for which all have come waits for its lanes."""
-        self.ready[number] = self.now
-        for lane in self._lanes(number):
-            self.queues.setdefault(lane, deque()).append(number)
-        self._begin_if_free(number)
+    def _wait_us(self, number: int) -> float:
+        """What a communication waits for no lane."""
+        meeting = self.meetings[number]
+        return meeting.us * (1.0 - meeting.busy)
+
+    def _queue(self, numbers: Sequence[int]) -> None:
+        """Communications that come to their lanes now."""
+        for number in sorted(numbers, key=lambda n: self.meetings[n].parts):
+            for lane in self._lanes(number):
+                self.queues.setdefault(lane, deque()).append(number)
+            self._begin_if_free(number)
 
     def _begin_if_free(self, number: int) -> None:
         """It takes its lanes where it is the first on all of them."""
@@ -214,13 +228,13 @@ class _Engine:
         ):
             return
         self.spans[number] = Span(self.ready[number], self.now, self.now)
-        if any(self._is_shared(who) for who, _, _ in meeting.parts):
-            self.left[~number] = meeting.us
+        if any(self.hosts[who] is not None for who, _, _ in meeting.parts):
+            self.left[~number] = meeting.us * meeting.busy
         else:
-            heapq.heappush(self.events, (self.now + meeting.us, 1, number))
+            self._at(self.now + meeting.us * meeting.busy, _MEETING, number)
 
     def _next_on(self, number: int) -> list[int]:
-        """It is over: those that are first on its lanes now."""
+        """It leaves its lanes: those that are first on them now."""
         found = []
         for lane in self._lanes(number):
             queue = self.queues[lane]

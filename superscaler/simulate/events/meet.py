@@ -51,9 +51,10 @@ def _on(
             parts[part] = parts.get(part, False) or receives
         ordered = tuple(parts) if channel.is_message else tuple(sorted(parts))
         receivers = tuple(i for i, part in enumerate(ordered) if parts[part])
-        us = machine.collective_us(what.kind, size, channel.ranks)
+        asked = (what.kind, size, channel.ranks)
+        us, busy = machine.collective_us(*asked), machine.busy(*asked)
         lane = machine.lane(what.kind, channel.ranks)
-        found.append(Met(ordered, us, lane, receivers, what.kind, size, channel.ranks))
+        found.append(Met(ordered, us, lane, receivers, busy, *asked))
     return found
 
 
