@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python tools/bench_simulate.py --out build/bench_simulate.txt
 
 Bytes are counted by the runtime in real Gloo processes. Times are predicted from a profile of the
-links between processes and of every rank's kernels, run alone on their local shapes; kernels and
-real steps are measured in turn, so that what else the machine does slows down both alike.
+links between processes and of every rank's kernels, run alone on their local shapes. Each round
+measures kernels and real steps of all plans, so that what else the machine does slows down all
+alike. Two plans are told apart where one is the faster in every round.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -56,6 +58,9 @@ class Case:
     model: str
     plan: str
     program: CompiledProgram
+
+
+Row = tuple[Case, Simulation, RealSteps]  # of the table
 
 
 def main() -> None:
@@ -144,7 +149,7 @@ def _row(case: Case, predicted: Simulation, found: RealSteps) -> str:
     )
 
 
-def _summary(rows: list[tuple[Case, Simulation, RealSteps]]) -> list[str]:
+def _summary(rows: list[Row]) -> list[str]:
     memory = [abs(_memory_error(p, m)) for _, p, m in rows]
     times = [abs(p.step_us / m.step_us - 1) for _, p, m in rows]
     out = [
@@ -152,14 +157,40 @@ def _summary(rows: list[tuple[Case, Simulation, RealSteps]]) -> list[str]:
         f"step time: worst error {max(times):.1%}, median {statistics.median(times):.1%}",
     ]
     for model in dict.fromkeys(case.model for case, _, _ in rows):
-        own = [(p.step_us, m.step_us, c.plan) for c, p, m in rows if c.model == model]
-        orders = [[plan for *_, plan in sorted(own, key=lambda r, k=k: r[k])] for k in (0, 1)]
-        pairs = [(a, b) for i, a in enumerate(own) for b in own[i + 1 :]]
-        kept = sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in pairs)
-        out.append(f"{model}: fastest first, predicted {', '.join(orders[0])}")
-        out.append(f"{'':{len(model)}}                  measured {', '.join(orders[1])}")
-        out.append(f"{'':{len(model)}}  {kept} of {len(pairs)} pairs in order")
+        own = [row for row in rows if row[0].model == model]
+        predicted = sorted(own, key=lambda row: row[1].step_us)
+        measured = sorted(own, key=lambda row: row[2].step_us)
+        out.append(f"{model}: fastest first, predicted {_plans(predicted)}")
+        out.append(f"{'':{len(model)}}                  measured {_plans(measured)}")
+        out.append(f"{'':{len(model)}}  {_kept(own)}")
     return out
+
+
+def _plans(rows: list[Row]) -> str:
+    return ", ".join(case.plan for case, _, _ in rows)
+
+
+def _kept(rows: list[Row]) -> str:
+    """How many pairs of plans are predicted in the order that was measured."""
+    pairs = list(combinations(rows, 2))
+    apart = [(a, b) for a, b in pairs if _are_apart(a[2], b[2])]
+    wrong = [(a, b) for a, b in pairs if not _is_kept(a, b)]
+    names = ", ".join(
+        f"{a[0].plan} and {b[0].plan} (medians {abs(a[2].step_us / b[2].step_us - 1):.1%} apart)"
+        for a, b in wrong
+    )
+    said = f"{len(pairs) - len(wrong)} of {len(pairs)} pairs in order"
+    said += f", {sum(_is_kept(*pair) for pair in apart)} of the {len(apart)} that are told apart"
+    return said + (f"; not {names}" if names else "")
+
+
+def _is_kept(a: Row, b: Row) -> bool:
+    return (a[1].step_us < b[1].step_us) == (a[2].step_us < b[2].step_us)
+
+
+def _are_apart(a: RealSteps, b: RealSteps) -> bool:
+    """Whether one is the faster in every round."""
+    return len({x < y for x, y in zip(a.rounds_us, b.rounds_us)}) == 1
 
 
 if __name__ == "__main__":

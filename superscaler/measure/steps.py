@@ -46,7 +46,8 @@ class Job:
 
 @dataclass(frozen=True)
 class RealSteps:
-    """Step times in us (of the slowest rank), peak bytes by rank, and the kernels' own times."""
+    """Step times in us (of the slowest rank; STEPS_PER_ROUND of each round), peak bytes by rank,
+    and the kernels' own times."""
 
     steps_us: tuple[float, ...]
     peak_bytes: tuple[int, ...]
@@ -56,6 +57,12 @@ class RealSteps:
     def step_us(self) -> float:
         """The median step."""
         return statistics.median(self.steps_us)
+
+    @property
+    def rounds_us(self) -> tuple[float, ...]:
+        """The median step of each round."""
+        starts = range(0, len(self.steps_us), STEPS_PER_ROUND)
+        return tuple(statistics.median(self.steps_us[i : i + STEPS_PER_ROUND]) for i in starts)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,8 @@ class _RankResult:
 def run_real_steps(jobs: Sequence[Job], world_size: int, rounds: int) -> list[RealSteps]:
     """Run each job on `world_size` Gloo processes of one thread each.
 
-    Kernels and whole steps are measured in turn, so that what else the machine does slows down both
-    alike; bytes are counted in a step of their own.
+    Each round measures all jobs, first kernels and then whole steps, so that what else the machine
+    does slows down all alike; bytes are counted in a step of their own.
     """
     with tempfile.TemporaryDirectory(prefix="superscaler-steps-") as folder:
         work = (world_size, folder, list(jobs), rounds)
@@ -91,41 +98,52 @@ def _run_rank(rank: int, size: int, folder: str, jobs: list[Job], rounds: int) -
     torch.set_num_threads(1)
     store = FileStore(f"{folder}/store", size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    torch.save([_run(job, rank, size, rounds) for job in jobs], f"{folder}/{rank}.out")
+    running = [_Running(job, rank, size) for job in jobs]
+    for _ in range(rounds):
+        for job in running:
+            job.round()
+    torch.save([job.result() for job in running], f"{folder}/{rank}.out")
+    del running
     destroy_groups()
 
 
-def _run(job: Job, rank: int, size: int, rounds: int) -> _RankResult:
-    work = load_workload(job.workload, job.settings)
-    work = work if job.dtype is None else cast(work, job.dtype)
-    state = _state(work)
-    batch = work.batch
-    program = load_rank(job.files, rank)
-    communicator = ProcessCommunicator(program.manifest.get("groups", ()))
-    executor = RankExecutor(program, communicator, optimizer=work.optimizer)
-    executor.load_weights(state)
-    alone = RankMeter(job.files, rank, state, work.optimizer)
-    executor.step(batch)
-    times: list[float] = []
-    for _ in range(rounds):
+class _Running:
+    """A job's rank: its program, beside one that runs alone."""
+
+    def __init__(self, job: Job, rank: int, size: int) -> None:
+        work = load_workload(job.workload, job.settings)
+        work = work if job.dtype is None else cast(work, job.dtype)
+        state = _state(work)
+        self._batch = work.batch
+        program = load_rank(job.files, rank)
+        self._communicator = ProcessCommunicator(program.manifest.get("groups", ()))
+        self._executor = RankExecutor(program, self._communicator, optimizer=work.optimizer)
+        self._executor.load_weights(state)
+        self._is_timed = rank in job.measured or size <= CORES
+        self._alone = RankMeter(job.files, rank, state, work.optimizer)
+        self._executor.step(self._batch)
+        self._steps_us: list[float] = []
+
+    def round(self) -> None:
+        """Times the kernels, then whole steps."""
         dist.barrier()
-        if rank in job.measured or size <= CORES:
-            alone.step(batch)
-        times += [_timed(executor, batch) for _ in range(STEPS_PER_ROUND)]
-    meter = MemoryMeter(executor)
-    meter.step(batch)
-    communicator.close()
-    return _RankResult(times, meter.peak_bytes, alone.operators)
+        if self._is_timed:
+            self._alone.step(self._batch)
+        for _ in range(STEPS_PER_ROUND):
+            dist.barrier()
+            begun = time.perf_counter()
+            self._executor.step(self._batch)
+            self._steps_us.append((time.perf_counter() - begun) * 1e6)
+
+    def result(self) -> _RankResult:
+        """What was found, with the bytes of one more step."""
+        meter = MemoryMeter(self._executor)
+        meter.step(self._batch)
+        self._communicator.close()
+        return _RankResult(self._steps_us, meter.peak_bytes, self._alone.operators)
 
 
 def _state(work: Workload) -> dict[str, torch.Tensor]:
     model = materialize_weights(work.model)
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: value.detach() for name, value in named.items()}
-
-
-def _timed(executor: RankExecutor, batch: Any) -> float:
-    dist.barrier()
-    begun = time.perf_counter()
-    executor.step(batch)
-    return (time.perf_counter() - begun) * 1e6
