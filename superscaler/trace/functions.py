@@ -2,7 +2,8 @@
 
 Export records what a function's forward computes and forgets its backward. So during the export a
 call of `Function.apply` is one operator, `superscaler.function`; when the exported graph is
-differentiated, the function itself is called in its place. Patches torch; tried with 2.13.
+differentiated, the function itself is called in its place. Patches torch; tried with 2.13 and
+2.14.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -10,7 +11,7 @@ differentiated, the function itself is called in its place. Patches torch; tried
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -23,7 +24,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from superscaler.errors import TraceError
 
-_APPLY = torch.autograd.Function.apply.__func__  # type: ignore[attr-defined]
+_APPLY = vars(torch.autograd.Function)["apply"]
 
 
 @dataclass
@@ -39,7 +40,7 @@ class _Call:
         given = iter(tensors)
         leaves = [next(given) if leaf is Tensor else leaf for leaf in self.leaves]
         args, kwargs = tree_unflatten(leaves, self.spec)
-        returned, spec = tree_flatten(_APPLY(self.function, *args, **kwargs))
+        returned, spec = tree_flatten(_apply(self.function)(*args, **kwargs))
         self.returned = (_without_tensors(returned), spec)
         return [leaf for leaf in returned if isinstance(leaf, Tensor)]
 
@@ -69,12 +70,18 @@ class Functions:
 _calls: list[_Call] = []
 
 
+def _apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """Its `apply` as torch has it: in Python until 2.13, in C since 2.14."""
+    bound: Callable[..., Any] = _APPLY.__get__(None, function)
+    return bound
+
+
 def _record(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
     if cls is CheckpointFunction:  # what is recomputed is the plan's to say
         run, _, *inputs = args
         return run(*inputs)
     if cls.__module__.partition(".")[0] == "torch":  # its higher-order operators: cond, scan
-        return _APPLY(cls, *args, **kwargs)
+        return _apply(cls)(*args, **kwargs)
     leaves, spec = tree_flatten((args, kwargs))
     call = _Call(cls, _without_tensors(leaves), spec)
     _calls.append(call)
