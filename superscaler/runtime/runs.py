@@ -12,16 +12,19 @@ module changes (layers.0, layers.1, ...), so that equal layers are equal runs, w
 once. What a run is given is freed after it, not inside.
 
 torch has no public class for what compiling raises: `torch._dynamo.exc.TorchDynamoException` is
-that of its tracer, its code generator and the compilers it calls (tried with torch 2.13).
+that of its tracer, its code generator and the compilers it calls (tried with torch 2.11, 2.13 and
+2.14).
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import linecache
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -32,6 +35,8 @@ _GLOBAL = {"aten", "torch", *dir(builtins)}  # what a run sees beside what it is
 _COMPILED = ("aten.", "float(", "complex(")  # what a run may call
 _LEAST = 2  # operators in a run: one alone is a kernel already
 _BLOCK = re.compile(r"#\s*((?:[A-Za-z_]\w*\.)*\d+)\b")  # a numbered module, in a comment
+
+_NUMBERS = count()  # of the functions that were defined
 
 Run = Callable[..., tuple[torch.Tensor, ...]]
 
@@ -180,8 +185,11 @@ def compiled_run(text: str) -> Run:
 
 
 def _defined(text: str) -> Run:
-    """Anew for each form: torch counts how often one function is compiled, and stops."""
+    """Anew for each form: torch counts how often one function is compiled, and stops. Functions
+    without source lines are one to torch 2.11."""
     space: dict[str, Any] = {"torch": torch, "aten": torch.ops.aten}
-    exec(text, space)
+    path = f"<superscaler run {next(_NUMBERS)}>"
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    exec(compile(text, path, "exec"), space)
     made: Run = space["run"]
     return made

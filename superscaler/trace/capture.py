@@ -1,7 +1,7 @@
 """Capture: the joint forward and backward ATen graph of a step; torch's private APIs live here.
 
-Tried with torch 2.13. `torch.export` runs the user's Python code once; AOTAutograd then
-differentiates what `rewrite` makes of the exported graph.
+Tried with torch 2.11, 2.13 and 2.14. `torch.export` runs the user's Python code once; AOTAutograd
+then differentiates what `rewrite` makes of the exported graph.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -337,20 +338,15 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(outer)
 
 
-class _UserFrames(set[tuple[str, str]]):
-    """The set of all (file, function) of the user's."""
-
-    def __contains__(self, frame: object) -> bool:
-        return isinstance(frame, tuple) and is_user_file(frame[0])
+def _user_frames(_: Any, stack: traceback.StackSummary) -> traceback.StackSummary:
+    """The user's frames, where torch keeps those of functions named `forward`."""
+    return traceback.StackSummary.from_list(f for f in stack if is_user_file(f.filename))
 
 
 @contextlib.contextmanager
 def _user_frames_kept() -> Iterator[None]:
-    """Stack traces with the step's own frames; torch keeps frames named `forward` and these."""
-    if not hasattr(torch.fx.proxy, "_STACK_TRACE_ANCHORS"):  # older than 2.13
-        yield
-        return
-    with patch.object(torch.fx.proxy, "_STACK_TRACE_ANCHORS", _UserFrames()):
+    """Nodes with the stack traces of the step's own frames."""
+    with patch.object(torch.fx.proxy.TracerBase, "_filter_traceback_frames", _user_frames):
         yield
 
 

@@ -15,6 +15,7 @@ from superscaler.graph.tensor import TensorKind
 from superscaler.trace.capture import Capture
 from superscaler.trace.default_dtype import is_promoted
 from superscaler.trace.draft import Draft, Node, OperatorDraft, Value
+from superscaler.trace.effects import is_check
 from superscaler.trace.names import module_path
 from superscaler.trace.simplify import Call, simplify
 from superscaler.trace.source import source_of
@@ -67,7 +68,7 @@ class Importer:
                 return  # of a check
             self.env[node] = self.env[values][position]
             return
-        if _is_check(node):
+        if is_check(node):
             self._check(node)
             return
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -217,13 +218,6 @@ class Importer:
                 f"{self._source(node)}: as_strided of a tensor that is not contiguous; "
                 "call contiguous() on it first, or use view and transpose"
             )
-
-
-def _is_check(node: fx.Node) -> bool:
-    """Whether the node, an operator with effects, only raises the error that a kernel of linear
-    algebra reports."""
-    checks = aten._linalg_check_errors.default
-    return node.target is torch.ops.higher_order.with_effects and node.args[1] is checks
 
 
 def link_backward(draft: Draft, live: list[int]) -> None:

@@ -28,6 +28,9 @@ aten = torch.ops.aten
 
 REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.linear.default: linear,
+    # What a kernel made may lie otherwise in memory than its replacement's; torch 2.11 has views
+    # where newer ones have reshapes (attention of nn.MultiheadAttention).
+    aten.view.default: aten.reshape.default,
     aten.cross_entropy_loss.default: cross_entropy_loss,
     aten.nll_loss_nd.default: nll_loss,
     aten.nll_loss.default: nll_loss,
