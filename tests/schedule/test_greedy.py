@@ -7,6 +7,7 @@ from pipelines import uniform
 
 from superscaler.schedule import greedy as module
 from superscaler.schedule.greedy import Rule, greedy
+from superscaler.schedule.pipeline import Placement, StageCosts, pipeline_problem
 from superscaler.schedule.problem import Edge, Hold, Kind, Lane, Memory, Problem, Work
 
 
@@ -53,7 +54,29 @@ def test_the_same_as_when_all_are_asked_about(
 ) -> None:
     """Of one stage or two on a lane, with and without patience."""
     problem = uniform(4, 12, latency=1, per_device=per_device, capacity=16)
-    found = greedy(problem, rule)
-    assert found is not None
+    assert greedy(problem, rule) == asking_about_all(problem, rule, monkeypatch)
+
+
+def test_one_stage_may_where_another_of_its_lane_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their quotas differ, and what they hold does not."""
+    costs = StageCosts(
+        forward=(8, 5, 6, 2, 6, 7),
+        backward=(4, 2, 1, 8, 2, 6),
+        weight=(8, 4, 2, 9, 1, 9),
+        activation=(1, 2, 2, 1, 2, 1),
+        kept=(1, 2, 1, 1, 2, 1),
+        latency=1,
+    )
+    problem = pipeline_problem(costs, Placement.looped(3, 6), capacity=17)
+    rule = Rule(patience=Fraction(1, 2), most=5)
+    assert greedy(problem, rule) == asking_about_all(problem, rule, monkeypatch)
+
+
+def asking_about_all(
+    problem: Problem, rule: Rule, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, ...]:
     monkeypatch.setattr(module._Run, "_alike", lambda run: list(range(len(problem.works))))
-    assert greedy(problem, rule) == found
+    found = greedy(problem, rule)
+    monkeypatch.undo()
+    assert found is not None
+    return found

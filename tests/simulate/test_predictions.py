@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from subjects import subject
 
 import superscaler as ss
@@ -36,6 +37,10 @@ def predicted(family: str, plan: str) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.13."),
+    reason="the numbers are of torch 2.13; another one's kernels may copy more, or less",
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_predictions(family: str, update_golden: bool) -> None:
     text = "\n".join(predicted(family, plan) for plan in PLANS) + "\n"
