@@ -2,8 +2,8 @@
 
 Export records what a function's forward computes and forgets its backward. So during the export a
 call of `Function.apply` is one operator, `superscaler.function`; when the exported graph is
-differentiated, the function itself is called in its place. Patches torch; tried with 2.13 and
-2.14.
+differentiated, the function itself is called in its place. Patches torch; tried with 2.11,
+2.13 and 2.14.
 """
 
 # mypy: disable-error-code="no-untyped-call"

@@ -1,6 +1,6 @@
 """Attention masks of `nn.Transformer`, which are applied as they are given.
 
-Patches a private function of torch; tried with 2.13.
+Patches a private function of torch; tried with 2.11, 2.13 and 2.14.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Modes: autocast, and gradients on or off, switched where the step switches them.
 
-Patches private passes of torch.export; tried with 2.13.
+Patches private passes of torch.export; tried with 2.11, 2.13 and 2.14.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The benchmark of plans: its candidates, what it makes of shallow models, and a run of it."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,7 +201,9 @@ def test_an_estimate_that_turns_out_wrong_rules_nothing_out(
 def test_a_run_keeps_the_rows_of_runs_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In threads: a process that torch with CUDA forked cannot differentiate if its parent did."""
     out = tmp_path / "plans.md"
+    monkeypatch.setattr(bench_plans, "ProcessPoolExecutor", ThreadPoolExecutor)
     monkeypatch.setattr(bench_plans, "cells", lambda: [tiny()])
     for name, count in (("conventional", 2), ("ours", 1), ("variants", 1), ("flat", 1)):
         whole = getattr(bench_plans, name)

@@ -212,6 +212,19 @@ class Center(nn.Module):
         return x - self.center
 
 
+def test_a_view_of_what_attention_lays_out() -> None:
+    """Its kernel on a CPU, for float32, puts the heads of a token beside each other; ours does not,
+    and the view of a user's model has to copy there."""
+
+    def step(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        heads = model(batch).view(5, 2, 3, 4).permute(1, 2, 0, 3)
+        found = nn.functional.scaled_dot_product_attention(heads, heads, heads)
+        return found.permute(2, 0, 1, 3).view(10, 12).square().mean()
+
+    torch.manual_seed(0)
+    compare(step, nn.Linear(12, 12), torch.randn(5, 2, 12), tolerance=1e-5)
+
+
 def test_buffers_that_are_bound_to_new_tensors() -> None:
     compare(lambda model, x: model(x).square().sum(), Center(), torch.randn(4, 8), steps=3)
 
