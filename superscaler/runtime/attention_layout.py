@@ -11,41 +11,29 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Inside, `scaled_dot_product_attention` is the formula, which draws its dropout by
-    `aten.dropout`."""
-    allowed = _allowed()
-    with sdpa_kernel(SDPBackend.MATH), _AsChosen(allowed):
-        yield
+    """Inside, `torch.nn.functional.scaled_dot_product_attention` is the formula, which draws its
+    dropout by `aten.dropout`."""
+    allowed, whole = _allowed(), functional.scaled_dot_product_attention
 
-
-class _AsChosen(TorchFunctionMode):
-    """Lays out what attention returns."""
-
-    def __init__(self, allowed: list[SDPBackend]) -> None:
-        super().__init__()
-        self.allowed = allowed
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if func is not scaled_dot_product_attention:
-            return result
-        with sdpa_kernel(self.allowed):
-            chosen = torch._fused_sdp_choice(*args, **kwargs)
-        query = args[0] if args else kwargs["query"]
+    def attention(query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = whole(query, *args, **kwargs)
+        with sdpa_kernel(allowed):
+            chosen = torch._fused_sdp_choice(query, *args, **kwargs)
         return result if chosen == SDPBackend.MATH.value else as_laid_out(result, query)
+
+    patched = patch.object(functional, "scaled_dot_product_attention", attention)
+    with sdpa_kernel(SDPBackend.MATH), patched:
+        yield
 
 
 def as_laid_out(result: Tensor, like: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from superscaler.runtime.attention_layout import as_laid_out, plain_attention
 
@@ -31,9 +31,9 @@ MASK = torch.ones(5, 5, dtype=torch.bool).tril()
 def test_it_lies_as_in_plain_pytorch(order: tuple[int, ...], options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     query = heads(*order)
-    expected = scaled_dot_product_attention(query, query, query, **options)
+    expected = F.scaled_dot_product_attention(query, query, query, **options)
     with plain_attention():
-        found = scaled_dot_product_attention(query=query, key=query, value=query, **options)
+        found = F.scaled_dot_product_attention(query=query, key=query, value=query, **options)
     assert found.stride() == expected.stride()
     if "dropout_p" not in options:
         torch.testing.assert_close(found, expected)
@@ -42,9 +42,9 @@ def test_it_lies_as_in_plain_pytorch(order: tuple[int, ...], options: dict[str, 
 def test_what_the_user_switched_off_is_not_chosen() -> None:
     query = heads(0, 2, 1, 3)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        expected = scaled_dot_product_attention(query, query, query)
+        expected = F.scaled_dot_product_attention(query, query, query)
         with plain_attention():
-            found = scaled_dot_product_attention(query, query, query)
+            found = F.scaled_dot_product_attention(query, query, query)
     assert found.stride() == expected.stride() == (60, 20, 4, 1)
 
 
