@@ -47,15 +47,16 @@ def median_us(call: Callable[[], Any], repeats: int = REPEATS) -> float:
     call()
     times = []
     for _ in range(repeats):
-        _settle()
+        settle()
         begun = time.perf_counter()
         call()
-        _settle()
+        settle()
         times.append((time.perf_counter() - begun) * 1e6)
     return statistics.median(times)
 
 
-def _settle() -> None:
+def settle() -> None:
+    """Waits until the GPU, if there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

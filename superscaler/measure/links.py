@@ -18,6 +18,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch._C._distributed_c10d import FileStore
 
+from superscaler.cluster.measure import settle
 from superscaler.cluster.profile import LinkTime
 from superscaler.runtime.processes import ProcessCommunicator, destroy_groups
 
@@ -141,7 +142,7 @@ def _spans(call: Callable[[], Any], where: str) -> list[Span]:
         _work(product)
         busy, begun = time.process_time(), time.perf_counter()
         call()
-        _settle()
+        settle()
         end, busy = time.perf_counter(), time.process_time() - busy
         spans.append(Span(begun, end, busy if where == "cpu" else end - begun))
     return spans
@@ -151,9 +152,4 @@ def _work(x: torch.Tensor) -> None:
     until = time.perf_counter() + WORK_S
     while time.perf_counter() < until:
         x @ x
-        _settle()
-
-
-def _settle() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        settle()

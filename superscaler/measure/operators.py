@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 
+from superscaler.cluster.measure import settle
 from superscaler.cluster.profile import OperatorTime
 from superscaler.graph.evaluate import evaluate
 from superscaler.graph.graph import Graph
@@ -57,10 +58,8 @@ class _Repeating(Timer):  # type: ignore[no-untyped-call]
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     """A call's result, and its time in microseconds."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    settle()
     begun = time.perf_counter()
     result = call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    settle()
     return result, (time.perf_counter() - begun) * 1e6
